@@ -1,0 +1,60 @@
+# Every target is documented by its ## comment; `make help` prints them. CI calls the same targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help up receiver test check format chaos bench compose-test lock clean
+
+help: ## Print this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A stamp per lock file: installing again costs nothing until the lock changes.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "onthedot needs Python 3.11 or newer; $(PYTHON) is older. Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "This Python cannot make virtual environments (on Debian and Ubuntu: install python3-venv)."; exit 1; }
+
+$(VENV)/local.stamp: $(BIN)/python locks/local.txt
+	@echo "Installing into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/local.txt
+	@touch $@
+
+$(VENV)/dev.stamp: $(BIN)/python locks/dev.txt
+	@echo "Installing the development tools into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@touch $(VENV)/local.stamp $@
+
+up: $(VENV)/local.stamp ## Run everything on this machine: Postgres, Redis, a handler, two executors (PORT, EXECUTORS, DATA_DIR, DATABASE_URL, REDIS_URL)
+	@exec $(BIN)/python -m local_stack
+
+receiver: $(VENV)/local.stamp ## A receiver that prints each webhook, its lateness, and whether the signature holds (RECEIVER_PORT)
+	@exec $(BIN)/python -m local_stack.receiver
+
+test: $(VENV)/dev.stamp ## Run the tests on a real Postgres and Redis (TEST_DATABASE_URL, TEST_REDIS_URL, or Docker, or embedded)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev.stamp ## Format, lint, types, layers: what CI asks before the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
+	$(BIN)/python -m benchmarks
+
+compose-test: $(VENV)/dev.stamp ## docker compose up, a timer, its webhook: needs a Docker engine
+	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
+
+lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o locks/server.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/server.txt --extra local pyproject.toml -o locks/local.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/local.txt --extra dev pyproject.toml -o locks/dev.txt
+
+clean: ## Remove what make made, the data included
+	rm -rf $(VENV) .data build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

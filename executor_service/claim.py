@@ -1,0 +1,150 @@
+"""Claims: how many to take, under which lock, how soon to look again."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+from prometheus_client import Counter, Histogram
+from redis.asyncio import Redis
+
+from executor_service.lease import Lease
+from executor_service.lock import ClaimLock
+from shared import database, wakeup
+from shared.runs import moves
+from shared.runs.moves import Claim
+from shared.settings import ExecutorSettings
+
+# A run overdue by more than this is backlog; one overdue by less is still on time as far as
+# claiming goes.
+ON_TIME_SECONDS = 5.0
+EVER_SECONDS = 400 * 365 * 86_400.0
+# A wake-up polls this long before the run is due: late enough that neighbours come along in one
+# claim.
+WAKE_AHEAD_SECONDS = 0.25
+# Polls that follow wake-ups keep this distance, so that a stream of them costs a bounded number of
+# claims.
+WAKE_DISTANCE_SECONDS = 0.02
+
+CLAIMED = Counter("onthedot_runs_claimed", "Runs claimed.")
+CLAIM_SECONDS = Histogram(
+    "onthedot_claim_seconds",
+    "Time of one claim, the wait for the lock included.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+BATCH = Histogram("onthedot_claim_batch_size", "Runs in one claim.", buckets=(0, 1, 10, 100, 500))
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Claimer:
+    """Claims what is due soon while there is room, and hands each batch over."""
+
+    def __init__(
+        self,
+        settings: ExecutorSettings,
+        pool: database.Pool,
+        redis: Redis,
+        lease: Lease,
+        *,
+        room: Callable[[], int],
+        take: Callable[[list[Claim]], None],
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._redis = redis
+        self._lease = lease
+        self._lock = ClaimLock(redis, wait_seconds=settings.lock_wait_seconds)
+        self._room = room
+        self._take = take
+        self._poll_at = 0.0
+        self._polled_at = 0.0
+        self._lacked_room = False
+        self._sooner = asyncio.Event()
+
+    def poll_within(self, seconds: float) -> None:
+        """Poll no later than after so many seconds."""
+        moment = monotonic() + max(0.0, seconds)
+        if moment < self._poll_at:
+            self._poll_at = moment
+            self._sooner.set()
+
+    def wake_up(self, due_in_seconds: float) -> None:
+        """Heed a wake-up: poll shortly before the run is due, or now."""
+        distance = self._polled_at + WAKE_DISTANCE_SECONDS - monotonic()
+        self.poll_within(max(due_in_seconds - WAKE_AHEAD_SECONDS, distance))
+
+    def room_was_made(self) -> None:
+        """Go on at once with a poll that had stopped for lack of room."""
+        if self._lacked_room and self._room() >= self._settings.claim_batch:
+            self.poll_within(0.0)
+
+    async def run(self) -> None:
+        """Poll whenever it is time, for ever. An outage of Postgres ends one poll, not the loop."""
+        while True:
+            await self._until_poll()
+            self._poll_at = math.inf
+            if not self._lease.is_held:
+                continue
+            try:
+                await self._poll()
+            except database.Unavailable as error:
+                log.warning("poll.failed", error=type(error).__name__)
+            self._polled_at = monotonic()
+
+    async def _until_poll(self) -> None:
+        while (wait := self._poll_at - monotonic()) > 0:
+            self._sooner.clear()
+            try:
+                async with asyncio.timeout(wait if wait < math.inf else None):
+                    await self._sooner.wait()
+            except TimeoutError:
+                return
+
+    async def _poll(self) -> None:
+        """Claim batch after batch until nothing more is due soon, or there is no room."""
+        self._lacked_room = False
+        called_others = False
+        while not self._lacked_room:
+            most = min(self._room(), self._settings.claim_batch)
+            if most <= 0:
+                self._lacked_room = True
+                return
+            claimed = await self._claim_batch(most)
+            if len(claimed) < most:
+                return
+            if not called_others:
+                # A full batch: more is due than one claim takes. Let the others come and share it.
+                called_others = await wakeup.publish(self._redis, due_in_seconds=0)
+            await asyncio.sleep(0)
+
+    async def _claim_batch(self, most: int) -> list[Claim]:
+        """Claim one batch: what is due about now, then backlog as far as half the room goes."""
+        started = monotonic()
+        settings = self._settings
+        async with self._lock.held(), self._pool.connection() as connection:
+            claimed = await moves.claim(
+                connection,
+                executor_id=self._lease.executor_id,
+                lease_seconds=settings.lease_seconds,
+                late_seconds=ON_TIME_SECONDS,
+                ahead_seconds=settings.claim_ahead_seconds,
+                most=most,
+            )
+            # Half of the room is kept for what is on time.
+            spare = min(most - len(claimed), self._room() - settings.room // 2)
+            if spare > 0:
+                claimed += await moves.claim(
+                    connection,
+                    executor_id=self._lease.executor_id,
+                    lease_seconds=settings.lease_seconds,
+                    late_seconds=EVER_SECONDS,
+                    ahead_seconds=-ON_TIME_SECONDS,
+                    most=spare,
+                )
+        CLAIM_SECONDS.observe(monotonic() - started)
+        BATCH.observe(len(claimed))
+        CLAIMED.inc(len(claimed))
+        self._take(claimed)
+        return claimed

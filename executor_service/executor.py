@@ -1,0 +1,238 @@
+"""The executor: room, rhythm and draining. All concurrency is decided here.
+
+poll ──claim──▶ held, until the instant ──▶ bulkhead ──fire──▶ recorder ──▶ Postgres
+                     by the database's clock      per destination     in batches
+"""
+
+import asyncio
+import heapq
+from itertools import count
+
+import structlog
+from prometheus_client import Gauge
+
+from executor_service import health
+from executor_service.bulkhead import Bulkhead
+from executor_service.claim import Claimer
+from executor_service.client import Clients, read_target
+from executor_service.clock import DatabaseClock
+from executor_service.egress import Egress
+from executor_service.fire import Sender
+from executor_service.lease import Lease
+from executor_service.partitions import make_partitions
+from executor_service.record import Recorder
+from executor_service.rescue import rescue
+from executor_service.resolver import Resolver
+from executor_service.rhythm import Rhythm
+from shared import database, wakeup
+from shared.runs.moves import Claim
+from shared.settings import ExecutorSettings
+
+# A claimer, a recorder, a heartbeat and a rescue may each be at it.
+CONNECTIONS = 4
+# A destination whose receiver is slow may hold this share of the room; what it holds beyond is
+# given back when the room gets short, to be due again a little later.
+SHARE_OF_ROOM = 0.5
+PUT_OFF_SECONDS = 2.0
+
+ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
+IN_FLIGHT = Gauge("onthedot_webhooks_in_flight", "Webhooks being sent.")
+CLOCK = Gauge("onthedot_clock_uncertainty_seconds", "How far we may lag the database's clock.")
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Executor:
+    """One process start of the executor service."""
+
+    def __init__(self, settings: ExecutorSettings) -> None:
+        self._settings = settings
+        self._pool = database.open_pool(
+            settings.database_url.get_secret_value(),
+            name="executor",
+            connections=CONNECTIONS,
+            pin_plans=True,
+        )
+        self._redis = wakeup.connect(settings.redis_url.get_secret_value())
+        self._clock = DatabaseClock()
+        self._lease = Lease(
+            self._pool,
+            self._clock,
+            lease_seconds=settings.lease_seconds,
+            margin_seconds=settings.lease_margin_seconds,
+        )
+        self._sender = Sender(
+            clients=Clients(
+                connect_seconds=settings.connect_seconds,
+                idle_per_host_max=settings.in_flight_per_destination_max,
+                extra_ca_file=settings.extra_ca_file,
+            ),
+            resolver=Resolver(),
+            egress=Egress(settings.private_networks),
+            clock=self._clock,
+            resolve_seconds=settings.resolve_seconds,
+        )
+        self._bulkhead = Bulkhead(
+            self._fire,
+            in_flight_max=settings.in_flight_max,
+            per_destination_max=settings.in_flight_per_destination_max,
+        )
+        self._recorder = Recorder(self._pool, settled=self._settled)
+        self._claimer = Claimer(
+            settings,
+            self._pool,
+            self._redis,
+            self._lease,
+            room=lambda: self._room,
+            take=self._take,
+        )
+        self._rhythm = Rhythm()
+        self._held: list[tuple[float, int, Claim]] = []  # a heap by due instant
+        self._order = count()
+        self._earlier = asyncio.Event()
+        self._taken = 0  # runs that take up room: held, waiting, in flight, not yet recorded
+        self._taken_bytes = 0
+
+    @property
+    def _room(self) -> int:
+        if self._taken_bytes >= self._settings.room_bytes:
+            return 0
+        return self._settings.room - self._taken
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then drain. Raises what made a part of it fail for good."""
+        settings = self._settings
+        await self._pool.open()
+        try:
+            async with asyncio.TaskGroup() as group:
+                always = [
+                    group.create_task(self._recorder.run()),
+                    group.create_task(health.serve(settings, self._lease)),
+                ]
+                self._rhythm.every(settings.poll_seconds, self._beat, name="heartbeat")
+                self._rhythm.every(settings.poll_seconds, self._poll, name="poll")
+                self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
+                self._rhythm.every(3_600, self._partitions, name="partitions")
+                always.append(group.create_task(self._rhythm.run()))
+                working = [
+                    group.create_task(self._claimer.run()),
+                    group.create_task(self._dispatch()),
+                    group.create_task(wakeup.listen(self._redis, self._claimer.wake_up)),
+                ]
+                await stop.wait()
+                for task in working:
+                    task.cancel()
+                await self._drain()
+                for task in always:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    async def _beat(self) -> None:
+        was_held = self._lease.is_held
+        await self._lease.renew()
+        if self._lease.is_held and not was_held:
+            self._claimer.poll_within(0.0)
+        ROOM.set(self._room)
+        IN_FLIGHT.set(self._bulkhead.in_flight)
+        CLOCK.set(self._clock.uncertainty_seconds)
+
+    async def _poll(self) -> None:
+        self._make_room()
+        self._claimer.poll_within(0.0)
+
+    async def _rescue(self) -> None:
+        if await rescue(self._settings, self._pool, self._lease):
+            self._claimer.poll_within(0.0)
+
+    async def _partitions(self) -> None:
+        await make_partitions(self._pool)
+
+    def _take(self, claims: list[Claim]) -> None:
+        """Hold a batch until each run's instant."""
+        for claim in claims:
+            heapq.heappush(self._held, (claim.due_at.timestamp(), next(self._order), claim))
+            self._taken_bytes += len(claim.payload or b"")
+        self._taken += len(claims)
+        self._earlier.set()
+
+    async def _dispatch(self) -> None:
+        """Hand each held run to the bulkhead when its instant has come by the database's clock.
+
+        Timers of the event loop count whole milliseconds and fire a little early at times, so the
+        clock is asked again before anything is handed over.
+        """
+        while True:
+            self._earlier.clear()
+            wait = self._held[0][0] - self._clock.now() if self._held else None
+            if wait is None or wait > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._earlier.wait()
+                except TimeoutError:
+                    pass
+                continue
+            _, _, claim = heapq.heappop(self._held)
+            self._bulkhead.admit(_destination(claim), claim)
+
+    async def _fire(self, claim: Claim) -> None:
+        """Send one webhook, if it is still ours to send, and put down what came of it."""
+        if not self._lease.holds(claim.executor_id):
+            self._recorder.give_back([claim])
+        else:
+            started_at = self._clock.now()
+            outcome = await self._sender.fire(claim)
+            self._recorder.put(
+                claim,
+                outcome,
+                started_at=started_at,
+                finished_at=max(started_at, self._clock.now()),
+            )
+        self._taken_bytes -= len(claim.payload or b"")
+
+    def _settled(self, runs: int) -> None:
+        self._taken -= runs
+        self._claimer.room_was_made()
+
+    def _make_room(self) -> None:
+        """When the room is short, put off what waits for destinations that hog it."""
+        settings = self._settings
+        if self._room > settings.room * (1 - SHARE_OF_ROOM) / 2:
+            return
+        surplus = self._bulkhead.take_waiting(beyond=int(settings.room * SHARE_OF_ROOM))
+        self._put_off(surplus, delay_seconds=PUT_OFF_SECONDS)
+
+    def _put_off(self, claims: list[Claim], *, delay_seconds: float) -> None:
+        self._taken_bytes -= sum(len(claim.payload or b"") for claim in claims)
+        self._recorder.give_back(claims, delay_seconds=delay_seconds)
+
+    async def _drain(self) -> None:
+        """Give back what was not sent, finish what was, record it, leave."""
+        unsent = [claim for _, _, claim in self._held] + self._bulkhead.take_waiting()
+        log.info("executor.draining", unsent=len(unsent), in_flight=self._bulkhead.in_flight)
+        self._held.clear()
+        self._rhythm.stop("poll")
+        self._rhythm.stop("rescue")
+        self._put_off(unsent, delay_seconds=0.0)
+        await wakeup.publish(self._redis, due_in_seconds=0)
+        await self._bulkhead.finish(self._settings.stop_grace_seconds)
+        try:
+            async with asyncio.timeout(self._settings.lease_seconds):
+                await self._recorder.drained()
+                self._rhythm.stop("heartbeat")
+                await self._lease.leave(ahead_seconds=self._settings.claim_ahead_seconds)
+        except database.Unavailable as error:
+            log.warning("executor.left_unrecorded", runs=self._taken, error=type(error).__name__)
+
+    async def _close(self) -> None:
+        self._sender.resolver.close()
+        await self._sender.clients.close()
+        await self._redis.aclose()
+        await self._pool.close(timeout=2.0)
+
+
+def _destination(claim: Claim) -> str:
+    try:
+        return read_target(claim.url).destination
+    except ValueError:
+        return "invalid"  # fails when it is fired, with its reason

@@ -1,0 +1,194 @@
+"""Fire: one HTTP attempt at a run, and what came of it. Knows no database."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from pyreqwest.exceptions import PyreqwestError, RequestError, RequestTimeoutError
+from pyreqwest.response import Response
+
+from executor_service.client import Clients, Target, read_target, reason, was_never_sent
+from executor_service.clock import DatabaseClock
+from executor_service.egress import Address, Egress
+from executor_service.resolver import Resolver
+from executor_service.retry import is_retried, retry_after_seconds
+from executor_service.signing import signature
+from shared import VERSION
+from shared.runs.moves import Claim
+
+RESPONSE_READ_MAX = 65_536  # bytes read before the connection is cut
+RESPONSE_KEPT_MAX = 1_024  # bytes kept in history
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+USER_AGENT = f"onthedot/{VERSION}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver answered 2xx."""
+
+    status: int
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Worth another attempt: no answer, or one that says try again."""
+
+    error: str
+    status: int | None = None
+    response: bytes | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Final: the receiver refused it, or we may not or cannot send it."""
+
+    error: str
+    status: int | None = None
+    response: bytes | None = None
+
+
+Outcome = Delivered | Failed | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What it takes to send a webhook."""
+
+    clients: Clients
+    resolver: Resolver
+    egress: Egress
+    clock: DatabaseClock
+    resolve_seconds: float
+
+    async def fire(self, claim: Claim) -> Outcome:
+        """Make one attempt at a run. Never raises: whatever happens is an outcome.
+
+        Ends within the claim's timeout, plus what the event loop owes.
+        """
+        try:
+            async with asyncio.timeout(claim.timeout_seconds):
+                return await self._attempt(claim)
+        except TimeoutError:
+            return Failed(f"timeout: no answer within {claim.timeout_seconds:g} s")
+        except asyncio.CancelledError:
+            return Failed("stopped: the executor stopped before the answer came")
+        except PyreqwestError as error:
+            return Failed(f"client: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001  # one run that cannot be sent must not stop the others
+            return Refused(f"invalid: the stored webhook cannot be sent ({type(error).__name__})")
+
+    async def _attempt(self, claim: Claim) -> Outcome:
+        target = read_target(claim.url)
+        addresses = await self._addresses(target)
+        if not isinstance(addresses, list):
+            return addresses
+        headers, body = self._message(claim)
+        outcome: Outcome = Failed("dns: the name has no address")
+        for address in addresses:
+            request = self.clients.request(claim.method, target, address).headers(headers)
+            if body:
+                request = request.body_bytes(body)
+            try:
+                async with request.timeout(
+                    timedelta(seconds=claim.timeout_seconds)
+                ).build_streamed() as response:
+                    return _outcome(response, await _head(response), now=self.clock.now())
+            except RequestTimeoutError as error:
+                if not was_never_sent(error):
+                    return Failed(f"timeout: no answer within {claim.timeout_seconds:g} s")
+                outcome = Failed("connect: no connection in time")
+            except RequestError as error:
+                if not was_never_sent(error):
+                    return Failed(f"connection: {reason(error)}")
+                outcome = Failed(f"connect: {reason(error)}")
+        return outcome
+
+    async def _addresses(self, target: Target) -> list[Address] | Failed | Refused:
+        """The addresses that may be reached, or why there are none."""
+        if target.address is not None:
+            found = [target.address]
+        else:
+            try:
+                async with asyncio.timeout(self.resolve_seconds):
+                    found = await self.resolver.resolve(target.host)
+            except TimeoutError:
+                return Failed("dns: no answer in time")
+            except (OSError, UnicodeError) as error:
+                return Failed(
+                    f"dns: {error.strerror if isinstance(error, OSError) else 'bad name'}"
+                )
+        refusals = {address: self.egress.refusal(address) for address in found}
+        allowed = [address for address, refusal in refusals.items() if refusal is None]
+        if refusals and not allowed:
+            address, refusal = next(iter(refusals.items()))
+            return Refused(f"egress: {address} is not public: {refusal}")
+        return allowed
+
+    def _message(self, claim: Claim) -> tuple[dict[str, str], bytes]:
+        """The headers and the body, signed: the job's own, and ours over them."""
+        scheduled_for = _rfc3339(claim.scheduled_for)
+        body = claim.payload
+        if body is None:
+            body = _event(claim, scheduled_for) if claim.method in WITH_BODY else b""
+        headers = {name.lower(): value for name, value in (claim.headers or {}).items()}
+        if body:
+            headers.setdefault("content-type", "application/json")
+        webhook_id = run_id(claim)
+        timestamp = int(self.clock.now())
+        headers |= {
+            "user-agent": USER_AGENT,
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(webhook_id, timestamp, body, (claim.signing_secret,)),
+            "onthedot-scheduled-for": scheduled_for,
+            "onthedot-attempt": str(claim.attempt),
+        }
+        return headers, body
+
+
+def run_id(claim: Claim) -> str:
+    """Answer the webhook-id: the same for every attempt at a run; without a dot."""
+    return f"run_{claim.job_id}_{int(claim.scheduled_for.timestamp() * 1_000_000)}"
+
+
+def _event(claim: Claim, scheduled_for: str) -> bytes:
+    data = {"id": claim.job_id, "scheduled_for": scheduled_for, "attempt": claim.attempt}
+    return orjson.dumps({"type": "timer.fired", "timestamp": scheduled_for, "data": data})
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def _head(response: Response) -> bytes:
+    """Read the body up to a limit and answer its first bytes.
+
+    The status has been said by now. A body that breaks off, drips or never ends does not unsay it.
+    """
+    kept = b""
+    size = 0
+    try:
+        while size < RESPONSE_READ_MAX:
+            chunk = await response.body_reader.read_chunk()
+            if not chunk:
+                break
+            size += len(chunk)
+            if len(kept) < RESPONSE_KEPT_MAX:
+                kept += bytes(chunk[: RESPONSE_KEPT_MAX - len(kept)])
+    except (PyreqwestError, TimeoutError):
+        pass
+    return kept
+
+
+def _outcome(response: Response, head: bytes, *, now: float) -> Outcome:
+    status = response.status
+    if 200 <= status < 300:
+        return Delivered(status, head)
+    error = f"status: the receiver answered {status}"
+    if is_retried(status):
+        retry_after = retry_after_seconds(response.get_header("retry-after"), now=now)
+        return Failed(error, status, head, retry_after)
+    return Refused(error, status, head)

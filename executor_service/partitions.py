@@ -1,0 +1,56 @@
+"""Partitions of history: one a day, made ahead of their time by whichever executor comes first."""
+
+from datetime import date, timedelta
+
+import structlog
+from psycopg.errors import DuplicateTable
+from psycopg.sql import SQL, Identifier, Literal
+
+from shared import database
+
+DAYS_AHEAD = 7
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+async def make_partitions(pool: database.Pool) -> None:
+    """Make the partitions of today and the days ahead that do not exist yet."""
+    try:
+        async with pool.connection() as connection:
+            cursor = await connection.execute("select (now() at time zone 'UTC')::date")
+            row = await cursor.fetchone()
+            assert row is not None  # noqa: S101  # a select without a table has one row
+            for days in range(DAYS_AHEAD + 1):
+                await _make(connection, row[0] + timedelta(days=days))
+    except (*database.Unavailable, database.NotMigrated) as error:
+        log.warning("partitions.not_made", error=type(error).__name__)
+
+
+async def _make(connection: database.Connection, day: date) -> None:
+    """Make one day's partition, and move there what the default partition holds of that day.
+
+    Filled before it is attached: Postgres refuses a partition whose rows the default one has.
+    """
+    name = f"executions_{day:%Y_%m_%d}"
+    cursor = await connection.execute("select to_regclass(%s)", (name,))
+    row = await cursor.fetchone()
+    if row is not None and row[0] is not None:
+        return
+    values = {
+        "name": Identifier(name),
+        "start": Literal(f"{day} 00:00:00+00"),
+        "end": Literal(f"{day + timedelta(days=1)} 00:00:00+00"),
+    }
+    try:
+        async with connection.transaction():
+            for statement in (
+                "lock table executions_default in exclusive mode",
+                "create table {name} (like executions including all)",
+                "with moved as (delete from executions_default "
+                "where finished_at >= {start} and finished_at < {end} returning *) "
+                "insert into {name} select * from moved",
+                "alter table executions attach partition {name} for values from ({start}) to ({end})",
+            ):
+                await connection.execute(SQL(statement).format(**values))
+    except DuplicateTable:
+        log.debug("partition.made_by_another", day=str(day))

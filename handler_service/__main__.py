@@ -1,0 +1,46 @@
+"""`python -m handler_service`: settings → application → uvicorn.
+
+Here alone the environment is read.
+"""
+
+import sys
+
+import structlog
+import uvicorn
+from pydantic import ValidationError
+
+from handler_service.app import create_app
+from shared import VERSION
+from shared.settings import HandlerSettings, explain
+from shared.telemetry import configure_logging
+
+
+def main() -> int:
+    """Serve until SIGTERM; requests under way are finished."""
+    try:
+        settings = HandlerSettings()
+    except ValidationError as refusal:
+        print(explain(refusal), file=sys.stderr)  # noqa: T201  # before logging is configured
+        return 2
+    configure_logging(form=settings.log_format, level=settings.log_level, service="handler")
+    log = structlog.stdlib.get_logger("handler")
+    log.info("handler.started", version=VERSION, **settings.model_dump(mode="json"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=15,
+        )
+    )
+    server.run()
+    log.info("handler.stopped")
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The application: its life, its routes, its problems."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from handler_service import health, openapi, problems, timers
+from handler_service.context import Context
+from handler_service.create import GroupCommit
+from shared import VERSION, database, wakeup
+from shared.settings import HandlerSettings
+
+
+def create_app(settings: HandlerSettings) -> FastAPI:
+    """Build the application. While Postgres is away it starts and answers 503."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pool = database.open_pool(
+            settings.database_url.get_secret_value(),
+            name="handler",
+            connections=settings.database_connections,
+            pin_plans=True,
+        )
+        redis = wakeup.connect(settings.redis_url.get_secret_value())
+        group_commit = GroupCommit(
+            pool,
+            redis,
+            waiting_max=settings.creates_waiting_max,
+            wait_seconds=settings.create_wait_seconds,
+        )
+        Context(settings, pool, redis, group_commit).install(app)
+        await pool.open()
+        try:
+            yield
+        finally:
+            await group_commit.close()
+            await pool.close()
+            await redis.aclose()
+
+    app = FastAPIOffline(
+        title="Onthedot",
+        description="Hand us a webhook and a time; we make that call on the dot, once.",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.include_router(timers.router)
+    app.include_router(health.router)
+    problems.install(app)
+    openapi.install(app)
+    return app

@@ -1,0 +1,33 @@
+"""What an endpoint needs and a request does not carry; made once, when the application starts."""
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+from fastapi import FastAPI, Request
+from redis.asyncio import Redis
+
+from handler_service.create import GroupCommit
+from shared.database import Pool
+from shared.settings import HandlerSettings
+
+DEFAULT_APPLICATION_ID = 1  # made by the first migration
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The handler's connections and settings."""
+
+    settings: HandlerSettings
+    pool: Pool
+    redis: Redis
+    group_commit: GroupCommit
+    application_id: int = DEFAULT_APPLICATION_ID
+
+    def install(self, app: FastAPI) -> None:
+        """Let endpoints find this context by `Context.of(request)`."""
+        app.state.context = self
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Answer the context of the application that serves this request."""
+        return cast("Self", request.app.state.context)

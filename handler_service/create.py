@@ -1,0 +1,129 @@
+"""Group commit: the creates that wait at one moment share one statement and one durable commit.
+
+A request alone is written at once; while that write is under way the next ones gather, and go
+together. Measured on 2 shared cores: one transaction per request 2,700 creates a second, coalesced
+5,600 to 6,700.
+"""
+
+import asyncio
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import Counter, Histogram
+from psycopg import DataError, Error, IntegrityError
+from redis.asyncio import Redis
+
+from handler_service.problems import Unavailable
+from shared import database, wakeup
+from shared.runs import moves
+from shared.runs.moves import NewTimer
+
+WRITERS = 2  # statements under way at once: one commits while the next one gathers
+ROWS_MAX = 500  # rows in one statement
+
+CREATED = Counter("onthedot_timers_created", "Timers accepted, each durable.")
+GROUP = Histogram(
+    "onthedot_create_group_size", "Timers written by one statement.", buckets=(1, 5, 20, 100, 500)
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class _Waiting(NamedTuple):
+    timer: NewTimer
+    created: asyncio.Future[int]
+
+
+class GroupCommit:
+    """Creates timers, many requests at a time."""
+
+    def __init__(
+        self, pool: database.Pool, redis: Redis, *, waiting_max: int, wait_seconds: float
+    ) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._waiting_max = waiting_max
+        self._wait_seconds = wait_seconds
+        self._waiting: list[_Waiting] = []
+        self._writers: set[asyncio.Task[None]] = set()
+
+    async def create(self, timer: NewTimer) -> int:
+        """Answer the timer's id once its row is committed.
+
+        Raises Unavailable when that cannot be said in time. A caller who gives up before the write
+        began leaves nothing behind; one who gives up during it may leave a timer.
+        """
+        if len(self._waiting) >= self._waiting_max:
+            raise Unavailable("Too many timers are waiting to be written; try again.")
+        created: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(timer, created))
+        if len(self._writers) < WRITERS:
+            writer = asyncio.create_task(self._write())
+            self._writers.add(writer)
+            writer.add_done_callback(self._writers.discard)
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                return await created
+        except TimeoutError:
+            raise Unavailable("The database is too slow to confirm the timer; try again.") from None
+
+    async def create_together(self, timers: list[NewTimer]) -> list[int]:
+        """Answer the timers' ids, in order, once all of them are committed: all or none."""
+        async with asyncio.timeout(self._wait_seconds), self._pool.connection() as connection:
+            ids = await moves.create(connection, timers)
+        await self._announce(timers)
+        return ids
+
+    async def close(self) -> None:
+        """Finish what is being written."""
+        await asyncio.gather(*self._writers, return_exceptions=True)
+
+    async def _write(self) -> None:
+        await asyncio.sleep(0)  # let the requests that are ready now join this group
+        while self._waiting:
+            group, self._waiting = self._waiting[:ROWS_MAX], self._waiting[ROWS_MAX:]
+            # Whoever gave up already was told that nothing is promised.
+            group = [waiting for waiting in group if not waiting.created.done()]
+            if group:
+                await self._write_group(group)
+
+    async def _write_group(self, group: list[_Waiting]) -> None:
+        timers = [waiting.timer for waiting in group]
+        try:
+            async with self._pool.connection() as connection:
+                ids = await moves.create(connection, timers)
+        except (DataError, IntegrityError) as error:
+            await self._write_apart(group, error)
+        except (Error, TimeoutError, OSError) as error:
+            log.warning("timers.not_created", error=type(error).__name__, timers=len(group))
+            for waiting in group:
+                _settle(waiting.created, Unavailable())
+            await self._pool.check()  # throw out the connections that a restart broke
+        else:
+            for waiting, job_id in zip(group, ids, strict=True):
+                _settle(waiting.created, job_id)
+            await self._announce(timers)
+
+    async def _write_apart(self, group: list[_Waiting], error: Exception) -> None:
+        """Keep one row that the database refuses from refusing the others that came with it."""
+        if len(group) == 1:
+            _settle(group[0].created, error)
+            return
+        for waiting in group:
+            await self._write_group([waiting])
+
+    async def _announce(self, timers: list[NewTimer]) -> None:
+        CREATED.inc(len(timers))
+        GROUP.observe(len(timers))
+        soonest = min(timer.delay_seconds for timer in timers)
+        if soonest <= wakeup.WAKE_UP_WITHIN_SECONDS:
+            await wakeup.publish(self._redis, due_in_seconds=soonest)
+
+
+def _settle(created: asyncio.Future[int], outcome: int | Exception) -> None:
+    if created.done():
+        return
+    if isinstance(outcome, Exception):
+        created.set_exception(outcome)
+    else:
+        created.set_result(outcome)

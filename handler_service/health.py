@@ -1,0 +1,70 @@
+"""`/healthz`, `/readyz`, `/metrics`: does this process live, can it serve, what has it done."""
+
+import asyncio
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
+
+from handler_service.context import Context
+from shared import database
+
+# The revision this code was written for; a database behind it is not ready, one ahead of it is.
+SCHEMA_REVISION = "0001"
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", operation_id="healthz", summary="Is the process alive")
+async def healthz() -> Response:
+    """Answer 200 as long as the process answers at all."""
+    return Response(b'{"status":"alive"}', media_type="application/json")
+
+
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    summary="Can it serve",
+    responses={503: {"description": "Postgres cannot be reached, or is not migrated"}},
+)
+async def readyz(request: Request) -> Response:
+    """Answer 200 when Postgres is reachable and migrated. Redis is reported, not required."""
+    context = Context.of(request)
+    postgres, redis = await asyncio.gather(_postgres(context), _redis(context))
+    body = {
+        "status": "ready" if postgres == "ok" else "not ready",
+        "postgres": postgres,
+        "redis": redis,
+    }
+    return Response(
+        orjson.dumps(body),
+        status_code=200 if postgres == "ok" else 503,
+        media_type="application/json",
+    )
+
+
+@router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus")
+async def metrics() -> Response:
+    """Answer the counters and histograms of this process."""
+    return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def _postgres(context: Context) -> str:
+    try:
+        async with asyncio.timeout(2.0), context.pool.connection(timeout=1.5) as connection:
+            cursor = await connection.execute("select max(version_num) from alembic_version")
+            row = await cursor.fetchone()
+    except database.Unavailable:
+        return "unreachable"
+    except database.NotMigrated:
+        return "not migrated"
+    return "ok" if row and row[0] and row[0] >= SCHEMA_REVISION else "not migrated"
+
+
+async def _redis(context: Context) -> str:
+    try:
+        await context.redis.ping()
+    except (RedisError, OSError, TimeoutError):
+        return "unreachable"
+    return "ok"

@@ -1,0 +1,127 @@
+"""What the OpenAPI document says that the signatures do not: bodies, problems, our call.
+
+`python -m handler_service.openapi` prints it; `docs/openapi.json` is that; a test compares.
+"""
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from handler_service.problems import MEDIA_TYPE
+from shared import VERSION
+
+REF = "#/components/schemas/{model}"
+_bodies: dict[str, type[BaseModel]] = {}
+
+
+class ViolationOut(BaseModel):
+    """One thing wrong with a request."""
+
+    pointer: str = Field(
+        description="Where: a JSON pointer into the body, or the name of a parameter.",
+        examples=["#/seconds"],
+    )
+    detail: str = Field(description="What is wrong and what to do.")
+
+
+class ProblemOut(BaseModel):
+    """A refusal (RFC 9457)."""
+
+    type: str = Field(examples=["urn:onthedot:problem:timer_not_found"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="For programs; never changes.", examples=["timer_not_found"])
+    errors: list[ViolationOut] | None = Field(None, description="With 422: each violation.")
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe the body of an endpoint that reads it with `bodies.read`."""
+    _bodies[model.__name__] = model
+    schema = {"$ref": REF.format(model=model.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals of an endpoint."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="ProblemOut")}}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make the application serve the whole document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _build(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+
+
+def _build(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title="Onthedot",
+        version=VERSION,
+        summary="Calls a URL at the right moment, once.",
+        description=__doc__.splitlines()[0] if app.description is None else app.description,
+        routes=app.routes,
+        tags=[{"name": "timers", "description": "A webhook, called once, after a delay."}],
+    )
+    models: list[type[BaseModel]] = [*_bodies.values(), ProblemOut]
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=REF
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(definitions["$defs"])
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    document["webhooks"] = {"timerFired": {"post": _outbound_call()}}
+    return document
+
+
+def _outbound_call() -> dict[str, Any]:
+    headers = {
+        "webhook-id": "The same on every attempt at a run: notice a second delivery by it.",
+        "webhook-timestamp": "Unix seconds of this attempt.",
+        "webhook-signature": "`v1,` and base64 HMAC-SHA256 of id.timestamp.body",
+        "onthedot-scheduled-for": "The instant the run was planned for (RFC 3339, UTC).",
+        "onthedot-attempt": "Which attempt this is, from 1.",
+    }
+    data = {"id": 1, "scheduled_for": "2026-11-21T09:00:00.000Z", "attempt": 1}
+    event = {"type": "timer.fired", "timestamp": data["scheduled_for"], "data": data}
+    body = {"description": "The payload, or this event when there is none."}
+    return {
+        "summary": "The call we make",
+        "operationId": "timerFired",
+        "description": "Made with the timer's own method, headers and payload. Answer 2xx within "
+        "its timeout to accept it. 408, 425, 429, 3xx, 5xx, timeouts and broken connections are "
+        "tried again; other answers are final. Redirects are not followed.",
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": True,
+                "description": text,
+                "schema": {"type": "string"},
+            }
+            for name, text in headers.items()
+        ],
+        "requestBody": {"content": {"application/json": {"schema": body, "example": event}}},
+        "responses": {"2XX": {"description": "Accepted"}},
+    }
+
+
+if __name__ == "__main__":
+    from handler_service.app import create_app
+    from shared.settings import HandlerSettings
+
+    print(json.dumps(create_app(HandlerSettings()).openapi(), indent=2))  # noqa: T201  # a file

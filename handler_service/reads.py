@@ -1,0 +1,60 @@
+"""What the handler reads: a timer, a page of timers. Each by the primary key of `jobs`."""
+
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Integer, bindparam, func, select
+
+from shared.database import Pool, Read
+from shared.runs.lifecycle import JobState
+from shared.runs.model import jobs
+
+# The database's clock says how much is left, rounded up, never below nought.
+_seconds_left = func.ceil(
+    func.greatest(0, func.extract("epoch", jobs.c.run_at - func.clock_timestamp()))
+).cast(BigInteger)
+
+_ours = (jobs.c.application_id == bindparam("application_id", type_=Integer)) & (
+    jobs.c.state != JobState.ENDED
+)
+
+_TIMER = Read(
+    select(_seconds_left).where(jobs.c.id == bindparam("timer_id", type_=BigInteger), _ours)
+)
+_TIMERS = Read(
+    select(jobs.c.id, _seconds_left)
+    .where(jobs.c.id < bindparam("before", type_=BigInteger), _ours)
+    .order_by(jobs.c.id.desc())
+    .limit(bindparam("most", type_=Integer))
+)
+_CANCELLED = Read(
+    select(jobs.c.id).where(
+        jobs.c.id == bindparam("timer_id", type_=BigInteger),
+        jobs.c.application_id == bindparam("application_id", type_=Integer),
+        jobs.c.state == JobState.ENDED,
+    )
+)
+
+
+class TimeLeft(NamedTuple):
+    """A timer and the whole seconds until it is due."""
+
+    timer_id: int
+    seconds: int
+
+
+async def time_left(pool: Pool, *, timer_id: int, application_id: int) -> int | None:
+    """Answer the whole seconds until a timer is due; None for no such timer, or a cancelled one."""
+    row = await _TIMER.row(pool, timer_id=timer_id, application_id=application_id)
+    return None if row is None else row[0]
+
+
+async def was_cancelled(pool: Pool, *, timer_id: int, application_id: int) -> bool:
+    """Whether this timer was cancelled before."""
+    row = await _CANCELLED.row(pool, timer_id=timer_id, application_id=application_id)
+    return row is not None
+
+
+async def timers(pool: Pool, *, application_id: int, before: int, most: int) -> list[TimeLeft]:
+    """Answer up to `most` timers with an id below `before`, newest first."""
+    rows = await _TIMERS.rows(pool, application_id=application_id, before=before, most=most)
+    return [TimeLeft._make(row) for row in rows]

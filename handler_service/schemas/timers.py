@@ -1,0 +1,139 @@
+"""A timer on the wire: what a caller sends, and the two fields of each answer."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from handler_service.schemas.request_parts import (
+    TIMEOUT_SECONDS_DEFAULT,
+    WITHOUT_PAYLOAD,
+    Headers,
+    Method,
+    Timeout,
+    WebhookUrl,
+)
+
+BATCH_ITEMS_MAX = 1_000
+LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class TimerIn(BaseModel):
+    """A webhook to call once, after a delay."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"hours": 4, "minutes": 0, "seconds": 1, "url": "https://example.com/hook"},
+                {
+                    "seconds": 30,
+                    "url": "https://example.com/orders/17",
+                    "method": "PUT",
+                    "headers": {"authorization": "Bearer a-token-of-yours"},
+                    "payload": {"order": 17, "state": "expired"},
+                    "timeout": 5,
+                },
+            ]
+        },
+    )
+
+    hours: Count = Field(0, description="Whole hours of the delay.")
+    minutes: Count = Field(0, description="Whole minutes of the delay; may exceed 59.")
+    seconds: Count = Field(
+        0, description="Whole seconds of the delay; may exceed 59. The three must not all be 0."
+    )
+    url: WebhookUrl = Field(description="What to call: absolute, http or https, no credentials.")
+    method: Method = Field("POST", description="The method to call it with.")
+    headers: Headers | None = Field(None, description="Header fields to send, beside ours.")
+    payload: Any = Field(
+        None,
+        description="Any JSON, sent as JSON; a string under a non-JSON content-type is sent as it "
+        "is. Left out, the body says which timer fired.",
+    )
+    timeout: Timeout = Field(
+        TIMEOUT_SECONDS_DEFAULT,
+        description='How long one attempt may take: seconds, or ISO 8601 ("PT15S").',
+    )
+
+    @model_validator(mode="after")
+    def _lies_ahead(self) -> Self:
+        if self.delay_seconds == 0:
+            raise _refuse("seconds", "hours, minutes and seconds must not all be 0")
+        if self.delay_seconds > _seconds_left():
+            raise _refuse("hours", "The timer must be due in the year 9999 at the latest")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_body_to_carry_it(self) -> Self:
+        if "payload" in self.model_fields_set and self.method in WITHOUT_PAYLOAD:
+            raise _refuse("payload", f"A {self.method} request carries no payload; leave it out")
+        return self
+
+    @property
+    def delay_seconds(self) -> int:
+        """The whole delay."""
+        return self.hours * 3_600 + self.minutes * 60 + self.seconds
+
+    def encoded_payload(self) -> bytes | None:
+        """The body as it will be sent, or None to send the event.
+
+        Raises ValueError for a number that JSON cannot carry (beyond a double's range).
+        """
+        if "payload" not in self.model_fields_set:
+            return None
+        if isinstance(self.payload, str) and not self._is_json():
+            return self.payload.encode()
+        return json.dumps(
+            self.payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+
+    def _is_json(self) -> bool:
+        types = [
+            value for name, value in (self.headers or {}).items() if name.lower() == "content-type"
+        ]
+        media_type = (types[0] if types else "application/json").partition(";")[0].strip().lower()
+        return media_type == "application/json" or media_type.endswith("+json")
+
+
+class TimerOut(BaseModel):
+    """A timer, in exactly two fields."""
+
+    id: int = Field(description="The timer's id.", examples=[1])
+    time_left: int = Field(
+        description="Whole seconds until it is due, rounded up; 0 once due.", examples=[14401]
+    )
+
+
+class TimerBatchIn(BaseModel):
+    """Timers to create together: all of them or none."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    timers: Annotated[list[TimerIn], Field(min_length=1, max_length=BATCH_ITEMS_MAX)]
+
+
+class TimerBatchOut(BaseModel):
+    """The timers created, in the order asked."""
+
+    data: list[TimerOut]
+
+
+class TimerPage(BaseModel):
+    """Timers, newest first."""
+
+    data: list[TimerOut]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the page after this one.")
+
+
+def _seconds_left() -> float:
+    return (LAST_INSTANT - datetime.now(UTC)) / timedelta(seconds=1)
+
+
+def _refuse(field: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_timer", "{message}", {"message": message, "field": field})

@@ -1,0 +1,200 @@
+"""`/timers`: create, read, list, cancel. Each endpoint parses, calls, answers."""
+
+import base64
+import binascii
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from handler_service import bodies, reads
+from handler_service.context import Context
+from handler_service.openapi import json_body, problems
+from handler_service.problems import (
+    BodyTooLarge,
+    InvalidRequest,
+    TimerHasBegun,
+    TimerNotFound,
+    Violation,
+)
+from handler_service.schemas.timers import (
+    TimerBatchIn,
+    TimerBatchOut,
+    TimerIn,
+    TimerOut,
+    TimerPage,
+)
+from shared.runs import moves
+from shared.runs.moves import NewTimer
+
+BATCH_BYTES_MAX = 8_388_608
+ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
+ID_MAX = 2**63 - 1
+
+router = APIRouter(tags=["timers"])
+TimerId = Annotated[int, Path(description="The timer's id.", ge=1, examples=[1])]
+
+
+@router.post(
+    "/timers",
+    status_code=201,
+    response_model=TimerOut,
+    summary="Create a timer",
+    operation_id="createTimer",
+    openapi_extra=json_body(TimerIn),
+    responses=problems(400, 413, 415, 422, 503),
+)
+async def create_timer(request: Request) -> Response:
+    """Call a URL once, after a delay. Answered once the timer is durable."""
+    context = Context.of(request)
+    bytes_max = context.settings.payload_bytes_max + ENVELOPE_BYTES_MAX
+    timer = await bodies.read(request, TimerIn, bytes_max=bytes_max)
+    timer_id = await context.group_commit.create(_new(context, timer, "#"))
+    return _json(
+        {"id": timer_id, "time_left": timer.delay_seconds},
+        status=201,
+        location=f"/timers/{timer_id}",
+    )
+
+
+@router.post(
+    "/timers/batch",
+    status_code=201,
+    response_model=TimerBatchOut,
+    summary="Create up to 1,000 timers, all or none",
+    operation_id="createTimers",
+    openapi_extra=json_body(TimerBatchIn),
+    responses=problems(400, 413, 415, 422, 503),
+)
+async def create_timers(request: Request) -> Response:
+    """Create timers in one transaction. A bad one is named, and nothing is created."""
+    context = Context.of(request)
+    batch = await bodies.read(request, TimerBatchIn, bytes_max=BATCH_BYTES_MAX)
+    new = [_new(context, timer, f"#/timers/{place}") for place, timer in enumerate(batch.timers)]
+    ids = await context.group_commit.create_together(new)
+    data = [
+        {"id": timer_id, "time_left": timer.delay_seconds}
+        for timer_id, timer in zip(ids, batch.timers, strict=True)
+    ]
+    return _json({"data": data}, status=201)
+
+
+@router.get(
+    "/timers/{timer_id:int}",
+    response_model=TimerOut,
+    summary="Read how much time is left",
+    operation_id="getTimer",
+    responses=problems(404, 503),
+)
+async def get_timer(request: Request, timer_id: TimerId) -> Response:
+    """Read a timer. `time_left` is 0 once it is due, fired or not."""
+    context = Context.of(request)
+    left = None
+    if timer_id <= ID_MAX:
+        left = await reads.time_left(
+            context.pool, timer_id=timer_id, application_id=context.application_id
+        )
+    if left is None:
+        raise TimerNotFound(timer_id)
+    return _json({"id": timer_id, "time_left": left})
+
+
+@router.get(
+    "/timers",
+    response_model=TimerPage,
+    summary="List timers, newest first",
+    operation_id="listTimers",
+    responses=problems(422, 503),
+)
+async def list_timers(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=200, description="Timers on a page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=64, description="`next_cursor` of the page before.")
+    ] = None,
+) -> Response:
+    """List the timers that were not cancelled. Pages are stable while timers come and go."""
+    context = Context.of(request)
+    before = ID_MAX if cursor is None else _read_cursor(cursor)
+    found = await reads.timers(
+        context.pool, application_id=context.application_id, before=before, most=limit + 1
+    )
+    page = found[:limit]
+    next_cursor = _write_cursor(page[-1].timer_id) if len(found) > limit else None
+    response = _json(
+        {
+            "data": [{"id": timer.timer_id, "time_left": timer.seconds} for timer in page],
+            "next_cursor": next_cursor,
+        }
+    )
+    if next_cursor:
+        following = request.url.include_query_params(cursor=next_cursor, limit=limit)
+        response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return response
+
+
+@router.delete(
+    "/timers/{timer_id:int}",
+    status_code=204,
+    summary="Cancel a timer",
+    operation_id="deleteTimer",
+    responses=problems(404, 409, 503),
+)
+async def delete_timer(request: Request, timer_id: TimerId) -> Response:
+    """Cancel a timer that has not begun. After a 204 it will not be called."""
+    context = Context.of(request)
+    if timer_id > ID_MAX:
+        raise TimerNotFound(timer_id)
+    whose = {"application_id": context.application_id}
+    async with context.pool.connection() as connection:
+        cancelled = await moves.cancel(connection, job_id=timer_id, **whose)
+    if not cancelled and not await reads.was_cancelled(context.pool, timer_id=timer_id, **whose):
+        if await reads.time_left(context.pool, timer_id=timer_id, **whose) is None:
+            raise TimerNotFound(timer_id)
+        raise TimerHasBegun(timer_id)
+    return Response(status_code=204)
+
+
+def _new(context: Context, timer: TimerIn, place: str) -> NewTimer:
+    try:
+        payload = timer.encoded_payload()
+    except ValueError:
+        detail = "Must not hold a number that JSON cannot carry, such as 1e999."
+        raise InvalidRequest([Violation(f"{place}/payload", detail)]) from None
+    limit = context.settings.payload_bytes_max
+    if payload is not None and len(payload) > limit:
+        raise BodyTooLarge(
+            f"{place}/payload may have {limit:,} bytes at most, not {len(payload):,}."
+        )
+    return NewTimer(
+        application_id=context.application_id,
+        url=timer.url,
+        method=timer.method,
+        headers=orjson.dumps(timer.headers).decode() if timer.headers else None,
+        payload=payload,
+        timeout_seconds=timer.timeout,
+        delay_seconds=float(timer.delay_seconds),
+    )
+
+
+def _json(body: object, *, status: int = 200, location: str | None = None) -> Response:
+    headers = {"location": location} if location else None
+    return Response(
+        orjson.dumps(body), status_code=status, headers=headers, media_type="application/json"
+    )
+
+
+def _write_cursor(timer_id: int) -> str:
+    return base64.urlsafe_b64encode(str(timer_id).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> int:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        timer_id = int(text) if text.isdigit() else 0
+    except (binascii.Error, ValueError):
+        timer_id = 0
+    if not 0 < timer_id <= ID_MAX:
+        detail = "Is not a cursor of ours; take next_cursor of the page before."
+        raise InvalidRequest([Violation("cursor", detail)])
+    return timer_id

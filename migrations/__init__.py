@@ -1,0 +1,1 @@
+"""The schema's history. `python -m migrations` brings a database up to date."""

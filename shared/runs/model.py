@@ -1,0 +1,141 @@
+"""The tables. `migrations/` makes them; a test holds the two together.
+
+No foreign keys on the hot tables: both rows of a timer are written by one statement
+(`sql/create.sql`), and the trigger of a foreign key would cost each of them a look-up and a lock
+on its parent.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from shared.runs.lifecycle import OUTSTANDING, ExecutionState, JobState
+
+Instant = DateTime(timezone=True)
+NOW = text("now()")
+metadata = MetaData(naming_convention={"ck": "%(table_name)s_%(constraint_name)s"})
+
+
+def _one_of(column: str, states: Iterable[str]) -> str:
+    return f"{column} in ({', '.join(repr(str(state)) for state in states)})"
+
+
+# A tenant: whose secret signs, later whose keys and limits. One default row from the first
+# migration.
+applications = Table(
+    "applications",
+    metadata,
+    Column("id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("signing_secret", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=NOW),
+    Column("updated_at", Instant, nullable=False, server_default=NOW),
+    UniqueConstraint("name", name="applications_name"),
+    # Standard Webhooks 1.0.0: a symmetric secret is 24 to 64 bytes of entropy.
+    CheckConstraint("octet_length(signing_secret) between 24 and 64", name="signing_secret_size"),
+)
+
+# The definition: what to call and when.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("application_id", Integer, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("headers", JSONB),  # {"name": "value"}; null: none
+    Column("payload", LargeBinary),  # the body as it is sent; null: the event that says it fired
+    Column("timeout_seconds", Double, nullable=False),
+    Column("run_at", Instant, nullable=False),  # the nominal instant of a job that runs once
+    Column("state", Text, nullable=False, server_default=JobState.ACTIVE.value),
+    Column("created_at", Instant, nullable=False, server_default=NOW),
+    Column("updated_at", Instant, nullable=False, server_default=NOW),
+    CheckConstraint(_one_of("state", JobState), name="state"),
+    CheckConstraint("timeout_seconds > 0 and timeout_seconds <= 120", name="timeout_seconds"),
+    CheckConstraint("run_at < '10000-01-01 00:00:00+00'", name="run_at_has_four_digits"),
+)
+
+# The due queue: one row per outstanding run, gone when the run ends.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("scheduled_for", Instant, nullable=False),  # the nominal instant; never moves
+    Column("due_at", Instant, nullable=False),  # when to act next; moves on retry and release
+    Column("executor_id", UUID(as_uuid=True)),  # who holds the claim
+    Column("fence", Integer, nullable=False, server_default=text("0")),  # grows with each claim
+    Column("attempt", SmallInteger, nullable=False, server_default=text("0")),  # attempts spent
+    Column("state", Text, nullable=False, server_default="pending"),
+    PrimaryKeyConstraint("job_id", "scheduled_for", name="schedules_run"),
+    CheckConstraint(_one_of("state", OUTSTANDING), name="state"),
+    CheckConstraint("(state = 'executing') = (executor_id is not null)", name="held_if_executing"),
+    CheckConstraint("fence >= attempt and attempt >= 0", name="fence_covers_attempts"),
+    # Read by claim, rescue and the forecast. Not partial on state: then a claim would have to
+    # move the row's index entries (no HOT update), which costs more than skipping what executes.
+    Index("schedules_due", "due_at"),
+    # A queue's rows live seconds: room on each page for the claim's new version, early vacuum.
+    postgresql_with={
+        "fillfactor": "70",
+        "autovacuum_vacuum_scale_factor": "0",
+        "autovacuum_vacuum_threshold": "5000",
+        "autovacuum_vacuum_insert_scale_factor": "0",
+        "autovacuum_vacuum_insert_threshold": "50000",
+        "autovacuum_analyze_scale_factor": "0",
+        "autovacuum_analyze_threshold": "20000",
+        "autovacuum_vacuum_cost_delay": "0",
+    },
+)
+
+# History: one row per attempt, and one per run that ended without any (cancelled, skipped).
+# Append-only, partitioned by day so that old days are dropped, never deleted row by row.
+executions = Table(
+    "executions",
+    metadata,
+    Column("job_id", BigInteger, nullable=False),
+    Column("scheduled_for", Instant, nullable=False),
+    Column("finished_at", Instant, nullable=False),  # the partition's key
+    Column("started_at", Instant),  # null: never sent, or nobody knows
+    Column("lateness_ms", Double),  # started_at minus the instant this attempt was planned for
+    Column("executor_id", UUID(as_uuid=True)),
+    Column("attempt", SmallInteger, nullable=False),
+    Column("http_status", SmallInteger),
+    Column("state", Text, nullable=False),
+    Column("error", Text),  # class and message, "timeout: no answer within 15 s"
+    Column("response", LargeBinary),  # its first KiB
+    PrimaryKeyConstraint(
+        "job_id", "scheduled_for", "attempt", "finished_at", name="executions_of_job"
+    ),
+    CheckConstraint(_one_of("state", ExecutionState), name="state"),
+    postgresql_partition_by="range (finished_at)",
+)
+
+# One row per running executor process; a lapsed heartbeat is the lease's end.
+executors = Table(
+    "executors",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("heartbeat_at", Instant, nullable=False, server_default=NOW),
+    Column("started_at", Instant, nullable=False, server_default=NOW),
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    # Rewritten each second: keep the new version on the same page.
+    postgresql_with={"fillfactor": "50", "autovacuum_vacuum_threshold": "500"},
+)

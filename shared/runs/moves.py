@@ -1,0 +1,184 @@
+"""One function per arrow of `LIFE`: frozen values in and out, the statement in `sql/` beside it.
+
+A move never commits; on a pool's autocommit connection each is a transaction of its own. Every
+move guards the state it leaves, so it answers which runs it moved: a run not among them was no
+longer ours, which is an answer and no error.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from shared.database import Connection
+from shared.runs.lifecycle import LIFE
+
+
+def _load(name: str) -> bytes:
+    return (files("shared.runs") / "sql" / f"{name}.sql").read_bytes()
+
+
+SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed"]}
+
+
+class NewTimer(NamedTuple):
+    """What to call and after how many seconds; valid already."""
+
+    application_id: int
+    url: str
+    method: str
+    headers: str | None  # a JSON object of strings
+    payload: bytes | None
+    timeout_seconds: float
+    delay_seconds: float
+
+
+class Claim(NamedTuple):
+    """A run that is ours to fire, as long as our lease holds and its fence has not grown."""
+
+    job_id: int
+    scheduled_for: datetime
+    due_at: datetime
+    fence: int
+    attempt: int  # the number of the attempt that this claim may make, from 1
+    url: str
+    method: str
+    headers: dict[str, str] | None
+    payload: bytes | None
+    timeout_seconds: float
+    signing_secret: bytes
+    executor_id: UUID
+
+
+class Attempt(NamedTuple):
+    """One attempt that was made under a claim, by the database's clock, and what came of it."""
+
+    claim: Claim
+    started_at: datetime
+    finished_at: datetime
+    lateness_ms: float
+    http_status: int | None = None
+    response: bytes | None = None
+    error: str | None = None
+    retry_in_seconds: float | None = None  # None: there is no next attempt
+
+
+async def create(connection: Connection, timers: Sequence[NewTimer]) -> list[int]:
+    """Create a job and its pending run for each; answer their ids, in order."""
+    columns = [list(column) for column in zip(*timers, strict=True)]
+    names = ("application_ids", "urls", "methods", "headers", "payloads", "timeouts", "delays")
+    cursor = await connection.execute(SQL["create"], dict(zip(names, columns, strict=True)))
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def claim(
+    connection: Connection,
+    *,
+    executor_id: UUID,
+    lease_seconds: float,
+    late_seconds: float,
+    ahead_seconds: float,
+    most: int,
+) -> list[Claim]:
+    """Claim the earliest pending runs due from `late_seconds` ago to `ahead_seconds` from now.
+
+    None, when the claimer's own lease has lapsed or was never taken.
+    """
+    cursor = await connection.execute(
+        SQL["claim"],
+        {
+            "executor_id": executor_id,
+            "lease_seconds": lease_seconds,
+            "late_seconds": late_seconds,
+            "ahead_seconds": ahead_seconds,
+            "most": most,
+        },
+        binary=True,
+    )
+    return [Claim._make((*row, executor_id)) for row in await cursor.fetchall()]
+
+
+async def deliver(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
+    """End the runs whose webhooks were accepted; answer the jobs of those that were still ours."""
+    return await _record(connection, "deliver", _columns(attempts))
+
+
+async def retry(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
+    """Make runs whose attempt failed due again, each after its `retry_in_seconds`."""
+    columns = _columns(attempts) | {
+        "errors": [attempt.error for attempt in attempts],
+        "delays": [attempt.retry_in_seconds for attempt in attempts],
+    }
+    return await _record(connection, "retry", columns)
+
+
+async def bury(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
+    """End the runs that failed for good: dead letters."""
+    columns = _columns(attempts) | {"errors": [attempt.error for attempt in attempts]}
+    return await _record(connection, "bury", columns)
+
+
+async def release(
+    connection: Connection, claims: Sequence[Claim], *, delay_seconds: float = 0.0
+) -> list[int]:
+    """Give back claims that were certainly not sent, due again no sooner than after the delay."""
+    return await _record(connection, "release", _keys(claims) | {"delay_seconds": delay_seconds})
+
+
+async def rescue(
+    connection: Connection, *, lease_seconds: float, ahead_seconds: float, attempts_max: int
+) -> dict[str, int]:
+    """Take back every run of the executors whose lease has lapsed, and forget those executors.
+
+    One transaction: a lapsed executor either renews its lease first and keeps all it held, or finds
+    itself forgotten and holds nothing. Answers how many runs each of the three moves took.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(SQL["lapsed"], {"lease_seconds": lease_seconds})
+        lapsed = [row[0] for row in await cursor.fetchall()]
+        if not lapsed:
+            return {}
+        values = {
+            "lapsed": lapsed,
+            "lease_seconds": lease_seconds,
+            "ahead_seconds": ahead_seconds,
+            "attempts_max": attempts_max,
+        }
+        moved = {
+            name: len(await _record(connection, name, values))
+            for name in ("rescue_unsent", "bury_abandoned", "rescue")
+        }
+        await connection.execute("delete from executors where id = any(%s)", (lapsed,))
+        return moved
+
+
+async def cancel(connection: Connection, *, job_id: int, application_id: int) -> bool:
+    """Cancel what is pending of a job and end the job; False when nothing of it was pending."""
+    values = {"job_id": job_id, "application_id": application_id}
+    return bool(await _record(connection, "cancel", values))
+
+
+async def _record(connection: Connection, name: str, values: dict[str, Any]) -> list[int]:
+    cursor = await connection.execute(SQL[name], values)
+    return [row[0] for row in await cursor.fetchall()]
+
+
+def _keys(claims: Sequence[Claim]) -> dict[str, Any]:
+    return {
+        "job_ids": [claim.job_id for claim in claims],
+        "scheduled_fors": [claim.scheduled_for for claim in claims],
+        "fences": [claim.fence for claim in claims],
+    }
+
+
+def _columns(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    return _keys([attempt.claim for attempt in attempts]) | {
+        "executor_ids": [attempt.claim.executor_id for attempt in attempts],
+        "attempts": [attempt.claim.attempt for attempt in attempts],
+        "started_ats": [attempt.started_at for attempt in attempts],
+        "finished_ats": [attempt.finished_at for attempt in attempts],
+        "lateness_mss": [attempt.lateness_ms for attempt in attempts],
+        "http_statuses": [attempt.http_status for attempt in attempts],
+        "responses": [attempt.response for attempt in attempts],
+    }

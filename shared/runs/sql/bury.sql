@@ -1,0 +1,39 @@
+-- bury: executing → failed, by the primary key. A dead letter: attempts exhausted, or refused for good.
+-- Guards: the run is executing under the very claim that was fired. Answers the runs it moved.
+with outcome as materialized (
+    select *
+    from unnest(
+        %(job_ids)s::bigint[],
+        %(scheduled_fors)s::timestamptz[],
+        %(fences)s::integer[],
+        %(executor_ids)s::uuid[],
+        %(attempts)s::smallint[],
+        %(started_ats)s::timestamptz[],
+        %(finished_ats)s::timestamptz[],
+        %(lateness_mss)s::float8[],
+        %(http_statuses)s::smallint[],
+        %(responses)s::bytea[],
+        %(errors)s::text[]
+    ) as outcome (
+        job_id, scheduled_for, fence, executor_id, attempt, started_at, finished_at, lateness_ms,
+        http_status, response, error
+    )
+),
+moved as (
+    delete from schedules
+    using outcome
+    where schedules.job_id = outcome.job_id
+        and schedules.scheduled_for = outcome.scheduled_for
+        and schedules.state = 'executing'
+        and schedules.fence = outcome.fence
+    returning outcome.*
+)
+insert into executions (
+    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id,
+    http_status, response, error
+)
+select
+    job_id, scheduled_for, attempt, 'failed', started_at, finished_at, lateness_ms, executor_id,
+    http_status, response, error
+from moved
+returning job_id

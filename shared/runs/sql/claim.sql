@@ -1,0 +1,39 @@
+-- claim: pending → executing, by index schedules_due. Takes the earliest runs due in a window around now.
+-- Guards: the claimer's lease is alive (its row is locked against a rescue until we commit), the run is
+-- pending. The fence grows, so whatever an earlier holder still records about the run is refused.
+with holder as materialized (
+    select id
+    from executors
+    where id = %(executor_id)s and heartbeat_at > now() - %(lease_seconds)s * interval '1 second'
+    for key share
+),
+due as materialized (
+    select job_id, scheduled_for
+    from schedules
+    where due_at > now() - %(late_seconds)s * interval '1 second'
+        and due_at <= now() + %(ahead_seconds)s * interval '1 second'
+        and state = 'pending'
+        and exists (select from holder)
+    order by due_at
+    limit %(most)s
+    for update skip locked
+)
+update schedules
+set state = 'executing', executor_id = %(executor_id)s, fence = fence + 1
+from due, jobs, applications
+where schedules.job_id = due.job_id
+    and schedules.scheduled_for = due.scheduled_for
+    and jobs.id = due.job_id
+    and applications.id = jobs.application_id
+returning
+    schedules.job_id,
+    schedules.scheduled_for,
+    schedules.due_at,
+    schedules.fence,
+    schedules.attempt + 1,
+    jobs.url,
+    jobs.method,
+    jobs.headers,
+    jobs.payload,
+    jobs.timeout_seconds,
+    applications.signing_secret

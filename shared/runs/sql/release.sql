@@ -1,0 +1,15 @@
+-- release: executing → pending, by the primary key. Given back unsent: costs no attempt, leaves no history.
+-- Guards: the run is executing under the very claim that is given back. Answers the runs it moved.
+update schedules
+set
+    state = 'pending',
+    executor_id = null,
+    due_at = greatest(schedules.due_at, now() + %(delay_seconds)s * interval '1 second')
+from unnest(
+    %(job_ids)s::bigint[], %(scheduled_fors)s::timestamptz[], %(fences)s::integer[]
+) as claim (job_id, scheduled_for, fence)
+where schedules.job_id = claim.job_id
+    and schedules.scheduled_for = claim.scheduled_for
+    and schedules.state = 'executing'
+    and schedules.fence = claim.fence
+returning schedules.job_id

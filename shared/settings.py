@@ -1,0 +1,182 @@
+"""Every knob of the services: its name in the environment, its default, unit and reason.
+
+The environment is read only where a service starts, in its `__main__`. `python -m shared.settings`
+prints all of it as `.env.example`.
+"""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def parse_networks(text: str) -> str:
+    """Refuse a list of networks with a word that is no network, naming it."""
+    for word in text.replace(",", " ").split():
+        ip_network(word)
+    return text
+
+
+class Settings(BaseSettings):
+    """What every service needs."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://postgres:postgres@127.0.0.1:5432/postgres"),
+        description="Postgres 15 or newer, as a libpq URL",
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis 7 or Valkey 8, or newer: the claim lock and wake-ups; never the truth",
+    )
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="auto is pretty on a terminal and json elsewhere"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least severe event that is written"
+    )
+
+
+class HandlerSettings(Settings):
+    """The HTTP API."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; a container wants 0.0.0.0")
+    port: int = Field(8080, ge=0, le=65_535, description="port to listen on; 0 takes any free one")
+    database_connections: int = Field(
+        4, ge=2, le=100, description="connections of one handler; creates use two, reads the rest"
+    )
+    payload_bytes_max: int = Field(
+        262_144, ge=1, le=16_777_216, description="bytes of one payload, encoded; beyond it, 413"
+    )
+    create_wait_seconds: Seconds = Field(
+        5.0, description="how long a create waits for its commit before it answers 503"
+    )
+    creates_waiting_max: int = Field(
+        5_000, ge=1, le=100_000, description="creates waiting for a commit; beyond it, 503"
+    )
+
+
+class ExecutorSettings(Settings):
+    """Claims, fires, records, rescues."""
+
+    health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    health_port: int = Field(
+        8081, ge=0, le=65_535, description="port of /healthz, /readyz and /metrics; 0 takes any"
+    )
+    allowed_private_networks: Annotated[str, NoDecode, AfterValidator(parse_networks)] = Field(
+        "",
+        description="networks that webhooks may reach though they are not public: CIDRs, by comma",
+    )
+    extra_ca_file: str = Field(
+        "", description="PEM file of certificate authorities to trust besides the system's"
+    )
+    poll_seconds: Seconds = Field(1.0, description="the rhythm of polls, heartbeats and rescues")
+    claim_ahead_seconds: Seconds = Field(
+        1.2, description="how far before its instant a run may be claimed; more than poll_seconds"
+    )
+    claim_batch: int = Field(
+        500,
+        ge=1,
+        le=1_000,
+        description="runs claimed at once; small, so that executors share a herd",
+    )
+    room: int = Field(
+        12_000,
+        ge=1,
+        le=100_000,
+        description="runs one executor holds at most, waiting or in flight",
+    )
+    room_bytes: int = Field(
+        67_108_864, ge=1, description="bytes of payload held beyond which nothing more is claimed"
+    )
+    in_flight_max: int = Field(
+        1_000, ge=1, le=20_000, description="webhooks one executor has in flight at most"
+    )
+    in_flight_per_destination_max: int = Field(
+        128, ge=1, le=20_000, description="of these, to one destination (scheme, host and port)"
+    )
+    lease_seconds: Seconds = Field(
+        5.0, description="how long a silent executor keeps its claims before others rescue them"
+    )
+    lease_margin_seconds: Seconds = Field(
+        0.5, description="an executor stops sending this long before its own lease ends"
+    )
+    lock_wait_seconds: Seconds = Field(
+        0.25, description="how long a claim waits for the Redis lock before it goes without"
+    )
+    stop_grace_seconds: Seconds = Field(
+        15.0, description="how long webhooks in flight may take to finish after SIGTERM"
+    )
+    connect_seconds: Seconds = Field(5.0, description="how long connecting to a receiver may take")
+    resolve_seconds: Seconds = Field(5.0, description="how long looking up a name may take")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuse settings that contradict each other, naming both."""
+        rules = {
+            "CLAIM_AHEAD_SECONDS must exceed POLL_SECONDS, or runs between two polls fire late": (
+                self.claim_ahead_seconds > self.poll_seconds
+            ),
+            "LEASE_SECONDS must be at least 3 × POLL_SECONDS + LEASE_MARGIN_SECONDS, "
+            "or one missed heartbeat loses every claim": (
+                self.lease_seconds >= 3 * self.poll_seconds + self.lease_margin_seconds
+            ),
+            "IN_FLIGHT_PER_DESTINATION_MAX must not exceed IN_FLIGHT_MAX": (
+                self.in_flight_per_destination_max <= self.in_flight_max
+            ),
+            "ROOM must be at least CLAIM_BATCH": self.room >= self.claim_batch,
+        }
+        for remedy, holds in rules.items():
+            if not holds:
+                raise ValueError(remedy)
+        return self
+
+    @property
+    def private_networks(self) -> tuple[Network, ...]:
+        """The networks of `allowed_private_networks`."""
+        return tuple(
+            ip_network(word) for word in self.allowed_private_networks.replace(",", " ").split()
+        )
+
+
+def explain(refusal: ValidationError) -> str:
+    """One line per wrong setting, by its name in the environment; never the value of a secret."""
+    lines = []
+    for error in refusal.errors(include_url=False, include_input=False, include_context=False):
+        name = "_".join(str(part) for part in error["loc"]).upper()
+        message = error["msg"].removeprefix("Value error, ")
+        lines.append(f"{name}: {message}" if name else message)
+    return "\n".join(lines)
+
+
+def env_example() -> str:
+    """Render `.env.example`: every setting with its default, commented out."""
+    seen: set[str] = set()
+    lines = [
+        "# Every setting, with its default. Made by `make docs`; edit shared/settings.py instead."
+    ]
+    for service in (Settings, HandlerSettings, ExecutorSettings):
+        lines += ["", f"# {service.__doc__}"]
+        for name, field in service.model_fields.items():
+            if name not in seen:
+                lines += [f"# {field.description}", f"#{name.upper()}={_default(field)}"]
+        seen |= set(service.model_fields)
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return ""
+    value = field.default
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+if __name__ == "__main__":
+    print(env_example(), end="")  # noqa: T201  # its output is a file
