@@ -62,6 +62,7 @@ class Claimer:
         self._polled_at = 0.0
         self._lacked_room = False
         self._sooner = asyncio.Event()
+        self._stopped = False
 
     def poll_within(self, seconds: float) -> None:
         """Poll no later than after so many seconds."""
@@ -80,12 +81,18 @@ class Claimer:
         if self._lacked_room and self._room() >= self._settings.claim_batch:
             self.poll_within(0.0)
 
+    def stop(self) -> None:
+        """Claim no more: `run` ends after the claim that is under way."""
+        self._stopped = True
+        self.poll_within(0.0)
+        self._sooner.set()
+
     async def run(self) -> None:
-        """Poll whenever it is time, for ever. An outage of Postgres ends one poll, not the loop."""
-        while True:
+        """Poll whenever it is time, until stopped. An outage of Postgres ends one poll, no more."""
+        while not self._stopped:
             await self._until_poll()
             self._poll_at = math.inf
-            if not self._lease.is_held:
+            if self._stopped or not self._lease.is_held:
                 continue
             try:
                 await self._poll()
@@ -106,7 +113,7 @@ class Claimer:
         """Claim batch after batch until nothing more is due soon, or there is no room."""
         self._lacked_room = False
         called_others = False
-        while not self._lacked_room:
+        while not (self._lacked_room or self._stopped):
             most = min(self._room(), self._settings.claim_batch)
             if most <= 0:
                 self._lacked_room = True

@@ -34,6 +34,7 @@ CONNECTIONS = 4
 # given back when the room gets short, to be due again a little later.
 SHARE_OF_ROOM = 0.5
 PUT_OFF_SECONDS = 2.0
+CLAIM_SECONDS_MAX = 2.0
 
 ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
 IN_FLIGHT = Gauge("onthedot_webhooks_in_flight", "Webhooks being sent.")
@@ -114,17 +115,19 @@ class Executor:
                 self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
                 self._rhythm.every(3_600, self._partitions, name="partitions")
                 always.append(group.create_task(self._rhythm.run()))
+                claiming = group.create_task(self._claimer.run())
                 working = [
-                    group.create_task(self._claimer.run()),
+                    claiming,
                     group.create_task(self._dispatch()),
                     group.create_task(wakeup.listen(self._redis, self._claimer.wake_up)),
                 ]
                 await stop.wait()
-                for task in working:
-                    task.cancel()
+                # A claim under way is finished: cut off, it might be committed and its answer lost.
+                self._claimer.stop()
+                await asyncio.wait([claiming], timeout=CLAIM_SECONDS_MAX)
+                await _end(working)
                 await self._drain()
-                for task in always:
-                    task.cancel()
+                await _end(always)
         finally:
             await self._close()
 
@@ -229,6 +232,19 @@ class Executor:
         await self._sender.clients.close()
         await self._redis.aclose()
         await self._pool.close(timeout=2.0)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: psycopg waits by `asyncio.wait_for`, which before Python 3.12 can lose a
+    cancellation that comes just as the wait ends (bpo-37658).
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.2)
 
 
 def _destination(claim: Claim) -> str:

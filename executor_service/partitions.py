@@ -9,6 +9,20 @@ from psycopg.sql import SQL, Identifier, Literal
 from shared import database
 
 DAYS_AHEAD = 7
+# Filled before it is attached: Postgres refuses a partition whose rows the default one has. The
+# lock lets executors that start together make a day one after another.
+STATEMENTS = (
+    """lock table executions_default in exclusive mode""",
+    """create table {name} (like executions including all)""",
+    """with moved as (
+        delete from executions_default
+        where finished_at >= {start} and finished_at < {end}
+        returning *
+    )
+    insert into {name} select * from moved""",
+    """alter table executions
+    attach partition {name} for values from ({start}) to ({end})""",
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -27,10 +41,7 @@ async def make_partitions(pool: database.Pool) -> None:
 
 
 async def _make(connection: database.Connection, day: date) -> None:
-    """Make one day's partition, and move there what the default partition holds of that day.
-
-    Filled before it is attached: Postgres refuses a partition whose rows the default one has.
-    """
+    """Make one day's partition, and move there what the default partition holds of that day."""
     name = f"executions_{day:%Y_%m_%d}"
     cursor = await connection.execute("select to_regclass(%s)", (name,))
     row = await cursor.fetchone()
@@ -43,14 +54,7 @@ async def _make(connection: database.Connection, day: date) -> None:
     }
     try:
         async with connection.transaction():
-            for statement in (
-                "lock table executions_default in exclusive mode",
-                "create table {name} (like executions including all)",
-                "with moved as (delete from executions_default "
-                "where finished_at >= {start} and finished_at < {end} returning *) "
-                "insert into {name} select * from moved",
-                "alter table executions attach partition {name} for values from ({start}) to ({end})",
-            ):
+            for statement in STATEMENTS:
                 await connection.execute(SQL(statement).format(**values))
     except DuplicateTable:
         log.debug("partition.made_by_another", day=str(day))

@@ -3,6 +3,7 @@
 Here alone the environment is read.
 """
 
+import signal
 import sys
 
 import structlog
@@ -33,10 +34,14 @@ def main() -> int:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=65,
             timeout_graceful_shutdown=15,
         )
     )
+    # When it has stopped, uvicorn raises again the signal that stopped it; here that is no news.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server.run()
     log.info("handler.stopped")
     return 0 if server.started else 1

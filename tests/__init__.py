@@ -1,0 +1,1 @@
+"""Tests on real Postgres, real Redis, real processes and a real receiver."""
