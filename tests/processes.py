@@ -109,8 +109,9 @@ class Services:
         self._directory = directory
         self.started: list[Service] = []
 
-    async def handler(self, **settings: str) -> Service:
-        return await self._add("handler_service", "PORT", settings).start()
+    async def handler(self, *, until_ready: bool = True, **settings: str) -> Service:
+        service = self._add("handler_service", "PORT", settings)
+        return await service.start(until_ready=until_ready)
 
     async def executor(self, *, until_ready: bool = True, **settings: str) -> Service:
         service = self._add("executor_service", "HEALTH_PORT", settings)

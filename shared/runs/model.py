@@ -31,7 +31,7 @@ from shared.runs.lifecycle import OUTSTANDING, ExecutionState, JobState
 
 Instant = DateTime(timezone=True)
 NOW = text("now()")
-metadata = MetaData(naming_convention={"ck": "%(table_name)s_%(constraint_name)s"})
+metadata = MetaData()
 
 
 def _one_of(column: str, states: Iterable[str]) -> str:
@@ -50,7 +50,9 @@ applications = Table(
     Column("updated_at", Instant, nullable=False, server_default=NOW),
     UniqueConstraint("name", name="applications_name"),
     # Standard Webhooks 1.0.0: a symmetric secret is 24 to 64 bytes of entropy.
-    CheckConstraint("octet_length(signing_secret) between 24 and 64", name="signing_secret_size"),
+    CheckConstraint(
+        "octet_length(signing_secret) between 24 and 64", name="applications_signing_secret_size"
+    ),
 )
 
 # The definition: what to call and when.
@@ -68,9 +70,9 @@ jobs = Table(
     Column("state", Text, nullable=False, server_default=JobState.ACTIVE.value),
     Column("created_at", Instant, nullable=False, server_default=NOW),
     Column("updated_at", Instant, nullable=False, server_default=NOW),
-    CheckConstraint(_one_of("state", JobState), name="state"),
-    CheckConstraint("timeout_seconds > 0 and timeout_seconds <= 120", name="timeout_seconds"),
-    CheckConstraint("run_at < '10000-01-01 00:00:00+00'", name="run_at_has_four_digits"),
+    CheckConstraint(_one_of("state", JobState), name="jobs_state"),
+    CheckConstraint("timeout_seconds > 0 and timeout_seconds <= 120", name="jobs_timeout_seconds"),
+    CheckConstraint("run_at < '10000-01-01 00:00:00+00'", name="jobs_run_at_has_four_digits"),
 )
 
 # The due queue: one row per outstanding run, gone when the run ends.
@@ -85,9 +87,11 @@ schedules = Table(
     Column("attempt", SmallInteger, nullable=False, server_default=text("0")),  # attempts spent
     Column("state", Text, nullable=False, server_default="pending"),
     PrimaryKeyConstraint("job_id", "scheduled_for", name="schedules_run"),
-    CheckConstraint(_one_of("state", OUTSTANDING), name="state"),
-    CheckConstraint("(state = 'executing') = (executor_id is not null)", name="held_if_executing"),
-    CheckConstraint("fence >= attempt and attempt >= 0", name="fence_covers_attempts"),
+    CheckConstraint(_one_of("state", OUTSTANDING), name="schedules_state"),
+    CheckConstraint(
+        "(state = 'executing') = (executor_id is not null)", name="schedules_held_if_executing"
+    ),
+    CheckConstraint("fence >= attempt and attempt >= 0", name="schedules_fence_covers_attempts"),
     # Read by claim, rescue and the forecast. Not partial on state: then a claim would have to
     # move the row's index entries (no HOT update), which costs more than skipping what executes.
     Index("schedules_due", "due_at"),
@@ -123,7 +127,7 @@ executions = Table(
     PrimaryKeyConstraint(
         "job_id", "scheduled_for", "attempt", "finished_at", name="executions_of_job"
     ),
-    CheckConstraint(_one_of("state", ExecutionState), name="state"),
+    CheckConstraint(_one_of("state", ExecutionState), name="executions_state"),
     postgresql_partition_by="range (finished_at)",
 )
 

@@ -1,0 +1,230 @@
+"""What becomes of an attempt: by the receiver's answer, by ours, and as history tells it."""
+
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from tests.eventually import eventually
+from tests.processes import Services
+from tests.receiver import Receiver
+
+
+async def create(api: httpx.AsyncClient, url: str, **options: Any) -> int:
+    answer = await api.post("/timers", json={"seconds": 1, "url": url, **options})
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["id"])
+
+
+async def attempts(services: Services, job_id: int, *, count: int) -> list[dict[str, Any]]:
+    """The recorded attempts of a job, as soon as there are so many."""
+
+    async def recorded() -> list[dict[str, Any]]:
+        connection = await psycopg.AsyncConnection.connect(
+            services.environment["DATABASE_URL"], row_factory=psycopg.rows.dict_row
+        )
+        async with connection:
+            cursor = await connection.execute(
+                "select * from executions where job_id = %s order by attempt", (job_id,)
+            )
+            rows = await cursor.fetchall()
+        assert len(rows) >= count
+        return rows
+
+    return await eventually(recorded)
+
+
+async def run_of(services: Services, job_id: int) -> dict[str, Any] | None:
+    connection = await psycopg.AsyncConnection.connect(
+        services.environment["DATABASE_URL"], row_factory=psycopg.rows.dict_row
+    )
+    async with connection:
+        cursor = await connection.execute(
+            "select *, extract(epoch from due_at - now())::float8 as due_in "
+            "from schedules where job_id = %s",
+            (job_id,),
+        )
+        return await cursor.fetchone()
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+async def test_every_2xx_is_a_delivery_with_or_without_a_body(
+    status: int, api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url(f"/status/{status}"))
+    [done] = await attempts(services, job_id, count=1)
+    assert (done["state"], done["http_status"], done["attempt"]) == ("done", status, 1)
+    assert done["response"] == (None if status == 204 else b"the receiver says so")
+    assert 0 <= done["lateness_ms"] < 1000
+    assert done["started_at"] <= done["finished_at"]
+    assert await run_of(services, job_id) is None
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503, 302])
+async def test_an_answer_that_may_change_is_tried_again_after_the_backoff(
+    status: int, api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url(f"/status/{status}"))
+    [failed] = await attempts(services, job_id, count=1)
+    assert (failed["state"], failed["http_status"]) == ("retrying", status)
+    assert failed["error"] == f"status: the receiver answered {status}"
+    run = await run_of(services, job_id)
+    assert run is not None
+    assert (run["state"], run["attempt"]) == ("pending", 1)
+    assert 3 < run["due_in"] <= 6  # 5 s, give or take a fifth
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 410, 422])
+async def test_a_refusal_is_final_and_leaves_a_dead_letter(
+    status: int, api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url(f"/status/{status}"))
+    [failed] = await attempts(services, job_id, count=1)
+    assert (failed["state"], failed["http_status"]) == ("failed", status)
+    assert await run_of(services, job_id) is None
+    assert len(receiver.calls_of(job_id)) == 1
+
+
+async def test_retry_after_is_honoured_and_the_webhook_id_stays(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url("/retry-after/1"))
+    first, second = await attempts(services, job_id, count=2)
+    assert (first["state"], second["state"]) == ("retrying", "done")
+    one, two = receiver.calls_of(job_id)
+    assert one.webhook_id == two.webhook_id
+    assert two.headers["onthedot-attempt"] == "2"
+    assert two.arrived_at - one.arrived_at >= 1.0
+    assert one.headers["webhook-timestamp"] < two.headers["webhook-timestamp"]
+
+
+async def test_the_last_attempt_that_fails_ends_the_run(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    job_id = await create(api, receiver.url("/status/500"))
+    url = services.environment["DATABASE_URL"]
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("update schedules set attempt = 4, fence = 4")
+    await services.executor()
+    [failed] = await attempts(services, job_id, count=1)
+    assert (failed["state"], failed["attempt"]) == ("failed", 5)
+    assert await run_of(services, job_id) is None
+
+
+async def test_a_redirect_is_not_followed(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url("/redirect"))
+    await attempts(services, job_id, count=1)
+    assert [call.path for call in receiver.calls] == ["/redirect"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [("/hang", "timeout: no answer within 1 s"), ("/drop", "connection: ")]
+)
+async def test_a_receiver_that_does_not_answer_costs_an_attempt(
+    path: str, error: str, api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url(path), timeout=1)
+    [failed] = await attempts(services, job_id, count=1)
+    assert failed["state"] == "retrying"
+    assert failed["error"].startswith(error)
+    assert failed["http_status"] is None
+    assert len(receiver.calls_of(job_id)) == 1, "a request is written once per attempt"
+
+
+@pytest.mark.parametrize("path", ["/drip", "/huge"])
+async def test_a_body_that_does_not_end_does_not_unsay_the_2xx_before_it(
+    path: str, api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor()
+    job_id = await create(api, receiver.url(path), timeout=2)
+    [done] = await attempts(services, job_id, count=1)
+    assert (done["state"], done["http_status"]) == ("done", 200)
+    assert 1 <= len(done["response"]) <= 1024
+
+
+async def test_a_private_address_is_refused_unless_a_setting_names_its_network(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor(ALLOWED_PRIVATE_NETWORKS="10.0.0.0/8")
+    for host in ("127.0.0.1", "localhost", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]"):
+        job_id = await create(api, f"http://{host}:{receiver.port}/")
+        [failed] = await attempts(services, job_id, count=1)
+        assert failed["state"] == "failed"
+        assert failed["error"].startswith("egress: ")
+    assert receiver.calls == []
+
+
+async def test_a_name_is_sent_as_the_host_though_the_address_is_pinned(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor(ALLOWED_PRIVATE_NETWORKS="127.0.0.0/8,::1/128")
+    await create(api, f"http://localhost:{receiver.port}/named")
+    await eventually(lambda: has_call(receiver))
+    assert receiver.calls[0].headers["host"] == f"localhost:{receiver.port}"
+
+
+def has_call(receiver: Receiver) -> None:
+    assert receiver.calls
+
+
+async def test_a_refused_connection_and_an_unknown_name_cost_an_attempt(
+    api: httpx.AsyncClient, services: Services
+) -> None:
+    await services.executor()
+    refused = await create(api, "http://127.0.0.1:9/")
+    unknown = await create(api, "http://no-such-name.invalid/")
+    [row] = await attempts(services, refused, count=1)
+    assert (row["state"], row["error"].split(":")[0]) == ("retrying", "connect")
+    [row] = await attempts(services, unknown, count=1)
+    assert (row["state"], row["error"].split(":")[0]) == ("retrying", "dns")
+
+
+async def test_a_row_that_cannot_be_sent_ends_and_stops_nobody_else(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    url = services.environment["DATABASE_URL"]
+    bad = [await create(api, receiver.url("/bad")) for _ in range(3)]
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        spoil = "update jobs set {} where id = %s"
+        for job_id, broken in zip(
+            bad,
+            ("url = 'no url at all'", "headers = '[1, 2]'", "headers = '{\"a b\": 5}'"),
+            strict=True,
+        ):
+            await connection.execute(spoil.format(broken).encode(), (job_id,))
+    await services.executor()
+    good = await create(api, receiver.url("/good"))
+    for job_id in bad:
+        [failed] = await attempts(services, job_id, count=1)
+        assert failed["state"] == "failed"
+        assert failed["error"].startswith(("invalid: ", "client: "))
+    [done] = await attempts(services, good, count=1)
+    assert done["state"] == "done"
+    assert [call.path for call in receiver.calls] == ["/good"]
+
+
+async def test_secrets_do_not_reach_the_logs_or_the_errors(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    executor = await services.executor()
+    port = receiver.port
+    for url in (
+        f"http://127.0.0.1:{port}/drop?token=s3cr3t",
+        "http://127.0.0.1:9/?token=s3cr3t",
+        f"http://127.0.0.1:{port}/status/500?token=s3cr3t",
+    ):
+        headers = {"authorization": "s3cr3t"}
+        job_id = await create(api, url, headers=headers, payload="s3cr3t")
+        [failed] = await attempts(services, job_id, count=1)
+        assert "s3cr3t" not in failed["error"]
+    for service in [executor, services.started[0]]:
+        assert "s3cr3t" not in service.log.read_text()

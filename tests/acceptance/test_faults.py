@@ -1,0 +1,326 @@
+"""Things break for real: processes are killed and stopped, servers die and come back."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import redis.asyncio
+
+from local_stack.postgres import Postgres
+from local_stack.valkey import Valkey
+from migrations.__main__ import migrate
+from shared import wakeup
+from tests.eventually import eventually
+from tests.processes import Services
+from tests.receiver import Receiver
+
+# A short lease makes a rescue quick; the proportions are those of the defaults.
+QUICK = {
+    "POLL_SECONDS": "0.5",
+    "CLAIM_AHEAD_SECONDS": "0.6",
+    "LEASE_SECONDS": "2",
+    "LEASE_MARGIN_SECONDS": "0.3",
+}
+
+
+@pytest.fixture
+async def own_servers(tmp_path: Path) -> AsyncIterator[tuple[Postgres, Valkey]]:
+    """A Postgres and a Redis that a test may kill."""
+    postgres = Postgres(tmp_path / "postgres")
+    valkey = Valkey(tmp_path / "redis", durable=False)
+    await asyncio.gather(asyncio.to_thread(postgres.start), asyncio.to_thread(valkey.start))
+    await asyncio.to_thread(migrate, postgres.url)
+    yield postgres, valkey
+    await asyncio.gather(asyncio.to_thread(postgres.stop), asyncio.to_thread(valkey.stop))
+
+
+@pytest.fixture
+async def own_services(
+    own_servers: tuple[Postgres, Valkey], tmp_path: Path
+) -> AsyncIterator[Services]:
+    postgres, valkey = own_servers
+    services = Services(postgres.url, valkey.url, tmp_path)
+    yield services
+    await services.stop()
+
+
+async def create(http: httpx.AsyncClient, url: str, *, count: int, seconds: int) -> list[int]:
+    batch = {"timers": [{"seconds": seconds, "url": url}] * count}
+    answer = await http.post("/timers/batch", json=batch)
+    assert answer.status_code == 201, answer.text
+    return [timer["id"] for timer in answer.json()["data"]]
+
+
+async def history(url: str) -> list[dict[str, Any]]:
+    connection = await psycopg.AsyncConnection.connect(url, row_factory=psycopg.rows.dict_row)
+    async with connection:
+        cursor = await connection.execute("select * from executions order by job_id, attempt")
+        return await cursor.fetchall()
+
+
+async def outstanding(url: str) -> int:
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute("select count(*) from schedules")
+        row = await cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def arrived(receiver: Receiver, ids: list[int]) -> None:
+    missing = set(ids) - {call.job_id for call in receiver.calls}
+    assert not missing, f"{len(missing)} timers have not arrived"
+
+
+async def all_recorded(url: str) -> None:
+    assert await outstanding(url) == 0
+
+
+def assert_once_each(receiver: Receiver, ids: list[int]) -> None:
+    assert Counter(call.job_id for call in receiver.calls) == Counter(ids)
+    assert not [call for call in receiver.calls if call.arrived_at < call.planned_at]
+
+
+async def test_what_became_overdue_while_no_executor_ran_fires_once_at_the_start(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    first = await services.executor(**QUICK)
+    await first.kill()
+    ids = await create(api, receiver.url(), count=300, seconds=1)
+    await eventually(lambda: all_due(services), within=5)
+    assert receiver.calls == []
+
+    await services.executor(**QUICK)
+    await eventually(lambda: arrived(receiver, ids))
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
+    assert_once_each(receiver, ids)
+
+
+async def all_due(services: Services) -> None:
+    url = services.environment["DATABASE_URL"]
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute("select count(*) from schedules where due_at > now()")
+        row = await cursor.fetchone()
+        assert row is not None
+        assert row[0] == 0
+
+
+async def test_what_a_killed_executor_held_is_rescued_by_the_others(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    victim, *_ = await services.executors(3, **QUICK)
+    ids = await create(api, receiver.url("/slow/0.05"), count=900, seconds=2)
+    await eventually(lambda: began(receiver, 50))
+    await victim.kill()
+
+    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
+    rows = await history(services.environment["DATABASE_URL"])
+    abandoned = {row["job_id"] for row in rows if row["state"] == "abandoned"}
+    twice = {call.job_id for call in receiver.calls if len(receiver.calls_of(call.job_id)) > 1}
+    assert twice <= abandoned, "only what was in flight at the kill may come twice"
+    assert [row["job_id"] for row in rows if row["state"] == "done"] == sorted(ids)
+    for job_id in twice:
+        assert len({call.webhook_id for call in receiver.calls_of(job_id)}) == 1
+
+
+def began(receiver: Receiver, calls: int) -> None:
+    assert len(receiver.calls) >= calls
+
+
+async def test_a_single_executor_killed_and_restarted_loses_nothing(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    executor = await services.executor(**QUICK)
+    ids = await create(api, receiver.url("/slow/0.05"), count=400, seconds=1)
+    await eventually(lambda: began(receiver, 100))
+    await executor.kill()
+    await services.executor(**QUICK)
+    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
+
+
+async def test_a_stalled_executor_sends_nothing_that_it_no_longer_owns(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    stalled = await services.executor(**QUICK)
+    ids = await create(api, receiver.url(), count=100, seconds=2)
+    await eventually(lambda: all_claimed(services))
+    stalled.send(signal.SIGSTOP)
+    await services.executor(**QUICK)
+    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
+
+    stalled.send(signal.SIGCONT)
+    await eventually(lambda: says(stalled.log, "lease.lost"))
+    witness = await create(api, receiver.url(), count=1, seconds=1)
+    await eventually(lambda: arrived(receiver, witness))
+    assert_once_each(receiver, ids + witness)
+
+
+async def all_claimed(services: Services) -> None:
+    url = services.environment["DATABASE_URL"]
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute("select distinct state from schedules")
+        assert await cursor.fetchall() == [("executing",)]
+
+
+def says(log: Path, word: str) -> None:
+    assert word in log.read_text()
+
+
+async def test_sigterm_under_load_hands_over_and_doubles_nothing(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    first, _second = await services.executors(2)
+    ids = []
+    for seconds in (1, 2, 3):
+        ids += await create(api, receiver.url("/slow/0.02"), count=700, seconds=seconds)
+    await eventually(lambda: began(receiver, 200))
+    assert await first.stop() == 0
+
+    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
+    assert_once_each(receiver, ids)
+    assert "executor.stopped" in first.log.read_text()
+
+
+async def test_an_executor_stops_soon_in_a_storm_of_wake_ups(services: Services) -> None:
+    """A claim that is under way loses a cancellation now and then; stopping must not hang on it."""
+    executors = await services.executors(3)
+    client = wakeup.connect(services.environment["REDIS_URL"])
+    storm = asyncio.create_task(storm_of_wake_ups(client))
+    await eventually(lambda: polled(executors[0].url, 50))
+    codes = await asyncio.gather(*(executor.stop() for executor in executors))
+    storm.cancel()
+    await asyncio.gather(storm, return_exceptions=True)
+    await client.aclose()
+    assert codes == [0, 0, 0]
+
+
+async def storm_of_wake_ups(client: redis.asyncio.Redis) -> None:
+    while True:
+        await wakeup.publish(client, due_in_seconds=0)
+        await asyncio.sleep(0.001)
+
+
+async def polled(url: str, times: int) -> None:
+    async with httpx.AsyncClient() as http:
+        text = (await http.get(f"{url}/metrics")).text
+    [count] = [
+        line for line in text.splitlines() if line.startswith("onthedot_claim_seconds_count")
+    ]
+    assert float(count.split()[1]) >= times
+
+
+async def test_without_redis_timers_are_created_and_arrive_at_most_a_poll_late(
+    own_servers: tuple[Postgres, Valkey], own_services: Services, receiver: Receiver
+) -> None:
+    postgres, valkey = own_servers
+    handler = await own_services.handler()
+    await own_services.executors(2)
+    await asyncio.to_thread(valkey.kill)
+
+    async with httpx.AsyncClient(base_url=handler.url, timeout=30) as http:
+        ids = await create(http, receiver.url(), count=200, seconds=2)
+        await eventually(lambda: arrived(receiver, ids))
+        late = max(call.arrived_at - call.planned_at for call in receiver.calls)
+        assert late < 1.5
+
+        await asyncio.to_thread(valkey.start)
+        ids += await create(http, receiver.url(), count=200, seconds=1)
+        await eventually(lambda: arrived(receiver, ids))
+    await eventually(lambda: all_recorded(postgres.url))
+    assert_once_each(receiver, ids)
+
+
+async def test_a_restart_of_postgres_under_load_loses_and_doubles_nothing(
+    own_servers: tuple[Postgres, Valkey], own_services: Services, receiver: Receiver
+) -> None:
+    postgres, _ = own_servers
+    handler = await own_services.handler()
+    await own_services.executors(2)
+    async with httpx.AsyncClient(base_url=handler.url, timeout=30) as http:
+        ids = []
+        for seconds in (2, 3, 4, 6):
+            ids += await create(http, receiver.url("/slow/0.02"), count=250, seconds=seconds)
+        await eventually(lambda: began(receiver, 100))
+
+        await asyncio.to_thread(postgres.kill)
+        refused = await http.post("/timers", json={"seconds": 1, "url": receiver.url()})
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"
+        await asyncio.to_thread(postgres.start)
+
+        await eventually(lambda: arrived(receiver, ids), within=20)
+        await eventually(lambda: all_recorded(postgres.url))
+
+        async def created() -> list[int]:
+            answer = await http.post("/timers", json={"seconds": 1, "url": receiver.url()})
+            assert answer.status_code == 201
+            return [answer.json()["id"]]
+
+        ids += await eventually(created)
+    await eventually(lambda: arrived(receiver, ids))
+    assert_once_each(receiver, ids)
+    rows = await history(postgres.url)
+    assert Counter(row["job_id"] for row in rows if row["state"] == "done") == Counter(ids)
+    assert min(row["lateness_ms"] for row in rows) >= 0
+
+
+async def test_a_slow_receiver_delays_only_its_own(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    await services.executor(IN_FLIGHT_PER_DESTINATION_MAX="50", IN_FLIGHT_MAX="100")
+    async with Receiver() as slow:
+        await create(api, slow.url("/hang"), count=300, seconds=1)
+        ids = await create(api, receiver.url(), count=300, seconds=2)
+        await eventually(lambda: arrived(receiver, ids))
+        late = sorted(call.arrived_at - call.planned_at for call in receiver.calls)
+        assert late[-1] < 1.0
+        assert slow.in_flight == 50
+    assert_once_each(receiver, ids)
+
+
+async def test_handlers_and_executors_may_start_before_the_database_is_migrated(
+    running_servers: Any, redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    from tests.conftest import url_of  # noqa: PLC0415  # beside the fixtures of that module
+
+    name = "onthedot_test_unmigrated"
+    url = url_of(running_servers.database_url, name)
+    with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name} with (force)")
+        connection.execute(f"create database {name}")
+        services = Services(url, redis_url, tmp_path)
+        executor = await services.executor(until_ready=False)
+        handler = await start_unready(services)
+        await eventually(lambda: says(executor.log, "lease.not_renewed"))
+        async with httpx.AsyncClient(base_url=handler.url) as http:
+            assert (await http.get("/readyz")).json()["postgres"] == "not migrated"
+            await asyncio.to_thread(migrate, url)
+            await handler.ready()
+            await executor.ready()
+            ids = await create(http, receiver.url(), count=1, seconds=1)
+            await eventually(lambda: arrived(receiver, ids))
+        await services.stop()
+        connection.execute(f"drop database {name} with (force)")
+
+
+async def start_unready(services: Services) -> Any:
+    handler = await services.handler(until_ready=False)
+
+    async def answers() -> None:
+        async with httpx.AsyncClient(base_url=handler.url) as http:
+            try:
+                assert (await http.get("/healthz")).status_code == 200
+            except httpx.HTTPError as error:
+                raise AssertionError(str(error)) from None
+
+    await eventually(answers)
+    return handler

@@ -1,0 +1,56 @@
+"""A receiver that keeps every webhook it gets, and answers them all to a GET.
+
+It runs inside a container of the services' own image, so it needs nothing but Python.
+"""
+
+import json
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PORT = 9000
+SLOW_SECONDS = 3
+
+received: list[dict[str, object]] = []
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Accepts every POST with a 204; one whose path starts with /slow, after a while."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        at = time.time()
+        body = self.rfile.read(int(self.headers["content-length"] or 0))
+        received.append(
+            {
+                "at": at,
+                "path": self.path,
+                "headers": {name.lower(): value for name, value in self.headers.items()},
+                "body": body.decode(),
+            }
+        )
+        if self.path.startswith("/slow"):
+            time.sleep(SLOW_SECONDS)
+        self.send_response(204)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        body = json.dumps(received).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet: what came is answered to a GET."""
+
+
+class Server(ThreadingHTTPServer):
+    """With room for a herd: who finds the queue full tries to connect again a second later."""
+
+    request_queue_size = 1024
+
+
+if __name__ == "__main__":
+    Server(("0.0.0.0", PORT), Receiver).serve_forever()

@@ -1,0 +1,167 @@
+"""The plans of the very statements we ship: each finds its rows by an index, at every size."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from shared.database import Pool
+from shared.runs import moves
+
+EXECUTOR = UUID(int=7)
+MANY = 50_000
+
+
+def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from plan_nodes(child)
+
+
+async def explain(pool: Pool, name: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of a move's plan, planned on an executor's kind of connection and then undone."""
+    async with pool.connection() as connection, connection.transaction(force_rollback=True):
+        cursor = await connection.execute(b"explain (format json) " + moves.SQL[name], values)
+        row = await cursor.fetchone()
+    assert row is not None
+    return list(plan_nodes(row[0][0]["Plan"]))
+
+
+def indexes(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in nodes if "Index Name" in node}
+
+
+def scanned(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+
+
+@pytest.fixture(params=[200, MANY])
+async def filled(request: pytest.FixtureRequest, pool: Pool) -> int:
+    """So many runs overdue and as many ahead, with statistics, and an executor to claim them."""
+    async with pool.connection() as connection:
+        await connection.execute(
+            """
+            with job as (
+                insert into jobs (application_id, url, method, timeout_seconds, run_at)
+                select 1, 'http://x/', 'POST', 5,
+                    now() + (case when mod(n, 2) = 0 then -1 else 1 end) * n * interval '1 second'
+                from generate_series(1, %s) as n
+                returning id, run_at
+            )
+            insert into schedules (job_id, scheduled_for, due_at) select id, run_at, run_at from job
+            """,
+            (request.param * 2,),
+        )
+        await connection.execute(
+            "insert into executors (id, host, version) values (%s, '', '')", (EXECUTOR,)
+        )
+        await connection.execute("analyze")
+    return int(request.param)
+
+
+@pytest.mark.parametrize("most", [1, 100, 500])
+@pytest.mark.parametrize(("late", "ahead"), [(5.0, 1.2), (1e10, -5.0)])
+async def test_a_claim_reads_the_due_index_and_scans_nothing(
+    pool: Pool, filled: int, most: int, late: float, ahead: float
+) -> None:
+    nodes = await explain(
+        pool,
+        "claim",
+        {
+            "executor_id": EXECUTOR,
+            "lease_seconds": 5,
+            "late_seconds": late,
+            "ahead_seconds": ahead,
+            "most": most,
+        },
+    )
+    assert {"schedules_due", "schedules_run", "jobs_pkey"} <= indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+@pytest.mark.parametrize("name", ["deliver", "retry", "bury", "release"])
+@pytest.mark.parametrize("size", [1, 500])
+async def test_recording_finds_runs_by_their_key(
+    pool: Pool, filled: int, name: str, size: int
+) -> None:
+    now = datetime.now(UTC)
+    values = {
+        "job_ids": list(range(1, size + 1)),
+        "scheduled_fors": [now] * size,
+        "fences": [1] * size,
+        "executor_ids": [EXECUTOR] * size,
+        "attempts": [1] * size,
+        "started_ats": [now] * size,
+        "finished_ats": [now] * size,
+        "lateness_mss": [0.5] * size,
+        "http_statuses": [204] * size,
+        "responses": [b""] * size,
+        "errors": [None] * size,
+        "delays": [5.0] * size,
+        "delay_seconds": 0.0,
+    }
+    nodes = await explain(pool, name, values)
+    assert "schedules_run" in indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+@pytest.mark.parametrize("name", ["rescue", "rescue_unsent", "bury_abandoned"])
+async def test_rescue_reads_what_is_due_and_not_the_whole_table(
+    pool: Pool, filled: int, name: str
+) -> None:
+    values = {
+        "lapsed": [EXECUTOR],
+        "lease_seconds": 5.0,
+        "ahead_seconds": 1.2,
+        "attempts_max": 5,
+    }
+    nodes = await explain(pool, name, values)
+    assert "schedules_due" in indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+async def test_cancelling_finds_the_run_by_its_key(pool: Pool, filled: int) -> None:
+    nodes = await explain(pool, "cancel", {"job_id": 5, "application_id": 1})
+    assert "schedules_run" in indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+async def test_a_history_of_a_job_is_read_by_its_key(pool: Pool) -> None:
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "explain (format json) select * from executions where job_id = 5"
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    nodes = list(plan_nodes(row[0][0]["Plan"]))
+    assert any("executions" in name for name in indexes(nodes))
+    assert scanned(nodes) == set()
+
+
+async def test_the_pins_are_what_keeps_a_large_claim_on_the_index(database_url: str) -> None:
+    """The settings that `open_pool` makes are the ones that the plans above were made under."""
+    pool_settings = await settings_of(database_url, pin_plans=True)
+    assert set(pool_settings.values()) == {"off"}
+    unpinned = await settings_of(database_url, pin_plans=False)
+    assert set(unpinned.values()) == {"on"}
+
+
+async def settings_of(database_url: str, *, pin_plans: bool) -> dict[str, str]:
+    from shared import database  # noqa: PLC0415  # the module, beside its names
+
+    pool = database.open_pool(database_url, name="test", connections=1, pin_plans=pin_plans)
+    async with pool, pool.connection() as connection:
+        found = {}
+        for name in database.PINNED_PLANS:
+            cursor: psycopg.AsyncCursor[Any] = await connection.execute(f"show {name}".encode())
+            row = await cursor.fetchone()
+            assert row is not None
+            found[name] = row[0]
+        return found
