@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import ConnectError, ConnectTimeoutError, RequestError
+from pyreqwest.exceptions import RequestError
 from pyreqwest.http import Url
 from pyreqwest.request import RequestBuilder
 
@@ -115,16 +115,18 @@ class Clients:
 
 
 def was_never_sent(error: RequestError) -> bool:
-    """Whether no byte of the request can have left: the connection was never made."""
-    return isinstance(error, (ConnectError, ConnectTimeoutError)) or any(
-        "(Connect)" in cause for cause in _causes(error)
-    )
+    """Whether no byte of the request can have left: the connection was never made.
+
+    Read from the cause chain. The class does not tell: a connection that closes after the request
+    was written raises ConnectError too.
+    """
+    return "client error (Connect)" in _causes(error)
 
 
 def reason(error: RequestError) -> str:
     """Say what went wrong in a line, without the URL: it may hold a secret."""
-    causes = _causes(error)
-    return causes[-1][:200] if causes else type(error).__name__
+    told = [cause for cause in _causes(error) if "://" not in cause]
+    return told[-1][:200] if told else type(error).__name__
 
 
 def _causes(error: RequestError) -> list[str]:

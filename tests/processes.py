@@ -44,7 +44,7 @@ class Service:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-X", "dev", "-W", "ignore::ResourceWarning", "-m", self.module),
+                *("-W", "default", "-m", self.module),
                 env={**os.environ, **self.environment},  # noqa: TID251  # a child's environment
                 cwd=ROOT,
                 stdout=log,

@@ -105,7 +105,7 @@ class Receiver:
     async def _answer(  # noqa: C901, PLR0912  # one arm per misbehaviour
         self, path: str, writer: asyncio.StreamWriter
     ) -> bool:
-        words = path.strip("/").split("/")
+        words = path.partition("?")[0].strip("/").split("/")
         match words:
             case ["status", status, *_]:
                 await _write(writer, int(status), body=b"the receiver says so")

@@ -4,7 +4,6 @@ from typing import Any
 
 import httpx
 import psycopg
-import pytest
 
 from tests.eventually import eventually
 from tests.processes import Services
@@ -48,45 +47,48 @@ async def run_of(services: Services, job_id: int) -> dict[str, Any] | None:
         return await cursor.fetchone()
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_every_2xx_is_a_delivery_with_or_without_a_body(
-    status: int, api: httpx.AsyncClient, services: Services, receiver: Receiver
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor()
-    job_id = await create(api, receiver.url(f"/status/{status}"))
-    [done] = await attempts(services, job_id, count=1)
-    assert (done["state"], done["http_status"], done["attempt"]) == ("done", status, 1)
-    assert done["response"] == (None if status == 204 else b"the receiver says so")
-    assert 0 <= done["lateness_ms"] < 1000
-    assert done["started_at"] <= done["finished_at"]
-    assert await run_of(services, job_id) is None
+    statuses = (200, 201, 202, 204, 299)
+    ids = {status: await create(api, receiver.url(f"/status/{status}")) for status in statuses}
+    for status, job_id in ids.items():
+        [done] = await attempts(services, job_id, count=1)
+        assert (done["state"], done["http_status"], done["attempt"]) == ("done", status, 1)
+        assert done["response"] == (None if status == 204 else b"the receiver says so")
+        assert 0 <= done["lateness_ms"] < 1000
+        assert done["started_at"] <= done["finished_at"]
+        assert await run_of(services, job_id) is None
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 503, 302])
 async def test_an_answer_that_may_change_is_tried_again_after_the_backoff(
-    status: int, api: httpx.AsyncClient, services: Services, receiver: Receiver
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor()
-    job_id = await create(api, receiver.url(f"/status/{status}"))
-    [failed] = await attempts(services, job_id, count=1)
-    assert (failed["state"], failed["http_status"]) == ("retrying", status)
-    assert failed["error"] == f"status: the receiver answered {status}"
-    run = await run_of(services, job_id)
-    assert run is not None
-    assert (run["state"], run["attempt"]) == ("pending", 1)
-    assert 3 < run["due_in"] <= 6  # 5 s, give or take a fifth
+    statuses = (408, 425, 429, 500, 503, 302)
+    ids = {status: await create(api, receiver.url(f"/status/{status}")) for status in statuses}
+    for status, job_id in ids.items():
+        [failed] = await attempts(services, job_id, count=1)
+        assert (failed["state"], failed["http_status"]) == ("retrying", status)
+        assert failed["error"] == f"status: the receiver answered {status}"
+        run = await run_of(services, job_id)
+        assert run is not None
+        assert (run["state"], run["attempt"]) == ("pending", 1)
+        assert 2 < run["due_in"] <= 6  # 5 s, give or take a fifth
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 410, 422])
 async def test_a_refusal_is_final_and_leaves_a_dead_letter(
-    status: int, api: httpx.AsyncClient, services: Services, receiver: Receiver
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor()
-    job_id = await create(api, receiver.url(f"/status/{status}"))
-    [failed] = await attempts(services, job_id, count=1)
-    assert (failed["state"], failed["http_status"]) == ("failed", status)
-    assert await run_of(services, job_id) is None
-    assert len(receiver.calls_of(job_id)) == 1
+    statuses = (400, 401, 404, 410, 422)
+    ids = {status: await create(api, receiver.url(f"/status/{status}")) for status in statuses}
+    for status, job_id in ids.items():
+        [failed] = await attempts(services, job_id, count=1)
+        assert (failed["state"], failed["http_status"]) == ("failed", status)
+        assert await run_of(services, job_id) is None
+        assert len(receiver.calls_of(job_id)) == 1
 
 
 async def test_retry_after_is_honoured_and_the_webhook_id_stays(
@@ -125,38 +127,38 @@ async def test_a_redirect_is_not_followed(
     assert [call.path for call in receiver.calls] == ["/redirect"]
 
 
-@pytest.mark.parametrize(
-    ("path", "error"), [("/hang", "timeout: no answer within 1 s"), ("/drop", "connection: ")]
-)
 async def test_a_receiver_that_does_not_answer_costs_an_attempt(
-    path: str, error: str, api: httpx.AsyncClient, services: Services, receiver: Receiver
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor()
-    job_id = await create(api, receiver.url(path), timeout=1)
-    [failed] = await attempts(services, job_id, count=1)
-    assert failed["state"] == "retrying"
-    assert failed["error"].startswith(error)
-    assert failed["http_status"] is None
-    assert len(receiver.calls_of(job_id)) == 1, "a request is written once per attempt"
+    errors = {"/hang": "timeout: no answer within 1 s", "/drop": "connection: "}
+    ids = {path: await create(api, receiver.url(path), timeout=1) for path in errors}
+    for path, job_id in ids.items():
+        [failed] = await attempts(services, job_id, count=1)
+        assert failed["state"] == "retrying"
+        assert failed["error"].startswith(errors[path])
+        assert failed["http_status"] is None
+        assert len(receiver.calls_of(job_id)) == 1, "a request is written once per attempt"
 
 
-@pytest.mark.parametrize("path", ["/drip", "/huge"])
 async def test_a_body_that_does_not_end_does_not_unsay_the_2xx_before_it(
-    path: str, api: httpx.AsyncClient, services: Services, receiver: Receiver
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor()
-    job_id = await create(api, receiver.url(path), timeout=2)
-    [done] = await attempts(services, job_id, count=1)
-    assert (done["state"], done["http_status"]) == ("done", 200)
-    assert 1 <= len(done["response"]) <= 1024
+    ids = [await create(api, receiver.url(path), timeout=2) for path in ("/drip", "/huge")]
+    for job_id in ids:
+        [done] = await attempts(services, job_id, count=1)
+        assert (done["state"], done["http_status"]) == ("done", 200)
+        assert 1 <= len(done["response"]) <= 1024
 
 
 async def test_a_private_address_is_refused_unless_a_setting_names_its_network(
     api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor(ALLOWED_PRIVATE_NETWORKS="10.0.0.0/8")
-    for host in ("127.0.0.1", "localhost", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]"):
-        job_id = await create(api, f"http://{host}:{receiver.port}/")
+    hosts = ("127.0.0.1", "localhost", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "[::1]")
+    ids = [await create(api, f"http://{host}:{receiver.port}/") for host in hosts]
+    for job_id in ids:
         [failed] = await attempts(services, job_id, count=1)
         assert failed["state"] == "failed"
         assert failed["error"].startswith("egress: ")
@@ -217,13 +219,14 @@ async def test_secrets_do_not_reach_the_logs_or_the_errors(
 ) -> None:
     executor = await services.executor()
     port = receiver.port
-    for url in (
+    urls = (
         f"http://127.0.0.1:{port}/drop?token=s3cr3t",
         "http://127.0.0.1:9/?token=s3cr3t",
         f"http://127.0.0.1:{port}/status/500?token=s3cr3t",
-    ):
-        headers = {"authorization": "s3cr3t"}
-        job_id = await create(api, url, headers=headers, payload="s3cr3t")
+    )
+    secrets: dict[str, Any] = {"headers": {"authorization": "s3cr3t"}, "payload": "s3cr3t"}
+    ids = [await create(api, url, **secrets) for url in urls]
+    for job_id in ids:
         [failed] = await attempts(services, job_id, count=1)
         assert "s3cr3t" not in failed["error"]
     for service in [executor, services.started[0]]:
