@@ -38,6 +38,7 @@ class Bulkhead:
         self._lanes: dict[str, _Lane] = {}
         self._queue: deque[tuple[str, _Lane]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
+        self._is_finishing = False
 
     @property
     def in_flight(self) -> int:
@@ -62,6 +63,7 @@ class Bulkhead:
 
     async def finish(self, grace_seconds: float) -> None:
         """Wait for what is in flight; after the grace, cut it off. `fire` sees to the record."""
+        self._is_finishing = True
         if self._workers:
             await asyncio.wait(self._workers, timeout=grace_seconds)
         for worker in list(self._workers):
@@ -70,7 +72,7 @@ class Bulkhead:
             await asyncio.wait(self._workers)
 
     def _start(self, destination: str, lane: _Lane) -> None:
-        if not lane.waiting or lane.in_flight >= self._per_destination_max:
+        if self._is_finishing or not lane.waiting or lane.in_flight >= self._per_destination_max:
             return
         if len(self._workers) >= self._in_flight_max:
             if not lane.queues:
@@ -86,7 +88,7 @@ class Bulkhead:
         try:
             while lane.waiting:
                 await self._fire(lane.waiting.popleft())
-                if self._queue:
+                if self._queue or self._is_finishing:
                     break
         finally:
             self._leave(destination, lane)

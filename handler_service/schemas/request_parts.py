@@ -3,6 +3,7 @@
 Each check says which rule it holds to, so that a webhook that was accepted can be sent.
 """
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -12,12 +13,19 @@ from pyreqwest.http import Url
 
 URL_CHARACTERS_MAX = 2_048
 HEADER_BYTES_MAX = 8_192
+HEADERS_MAX = 100
+TIMEOUT_SECONDS_MIN = 0.001
 TIMEOUT_SECONDS_MAX = 120
 TIMEOUT_SECONDS_DEFAULT = 15.0
+DURATION_CHARACTERS_MAX = 64
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 WITHOUT_PAYLOAD = frozenset({"GET", "HEAD"})  # RFC 9110, 9.3.1: content of a GET has no meaning
 
+AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)  # RFC 3986, 3.2
+# RFC 1035, 2.3.4: a resolver cannot even ask for a longer name or label.
+HOST_CHARACTERS_MAX = 253
+LABEL = re.compile(r"[^.]{1,63}")
 # RFC 9110, 5.6.2 (token) and 5.5 (visible ASCII, space and tab; no obs-text, which few receivers
 # read).
 HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}")
@@ -33,7 +41,8 @@ RESERVED_PREFIXES = ("webhook-", "onthedot-")
 
 ISO_DURATION = re.compile(
     r"P(?:(?P<weeks>\d+)W|(?:(?P<days>\d+)D)?"
-    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?)"
+    r"(?:T(?=\d)(?:(?P<hours>\d+)H)?(?:(?P<minutes>\d+)M)?(?:(?P<seconds>\d+(?:\.\d+)?)S)?)?)",
+    re.ASCII,
 )
 SECONDS_IN = {"weeks": 604_800, "days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 
@@ -42,40 +51,49 @@ def check_url(text: str) -> str:
     """Accept what the delivery client itself would read as an absolute http or https URL.
 
     The same parser reads it here and when it fires (the WHATWG URL standard), so no spelling means
-    one host to us and another to the client. That parser drops tabs and line breaks and mends
-    missing slashes; we refuse those instead.
+    one host to us and another to the client. That parser drops tabs and line breaks, mends missing
+    slashes and skips superfluous ones; we refuse those instead.
     """
-    if any(character <= " " or character == "\x7f" for character in text):
+    if any(character <= " " or "\x7f" <= character <= "\x9f" for character in text):
         raise _refuse("url", "Must not be blank or hold spaces, line breaks or control characters")
-    if not text.lower().startswith(("http://", "https://")):
+    found = AUTHORITY.match(text)
+    if found is None:
         raise _refuse("url", "Must be an absolute URL that starts with http:// or https://")
+    authority = found.group(1)
     if "\\" in text:
         raise _refuse("url", "Must not hold a backslash; write it as %5C")
+    if "@" in authority:
+        raise _refuse("url", "Must not hold credentials; send them in an authorization header")
+    if not authority:
+        raise _refuse("url", "Must name a host, right after the two slashes")
     try:
         url = Url(text)
     except ValueError as error:
         raise _refuse("url", f"Is not a valid URL ({error})") from None
-    if url.username or url.password is not None:
-        raise _refuse("url", "Must not hold credentials; send them in an authorization header")
-    if not url.host_str or url.port == 0:
-        raise _refuse("url", "Must name a host, and a port other than 0")
+    if url.port == 0:
+        raise _refuse("url", "Must name a port other than 0, or none")
+    name = (url.domain or "host").removesuffix(".")
+    if len(name) > HOST_CHARACTERS_MAX or not all(map(LABEL.fullmatch, name.split("."))):
+        raise _refuse("url", "Must name a host of 253 characters at most, its labels of 1 to 63")
     return text
 
 
-def check_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Accept header fields that go over the wire as they are and override none of ours."""
+def check_headers(headers: Any) -> Any:
+    """Accept header fields that go over the wire as they are and override none of ours.
+
+    Stops at the first that is wrong, and names it.
+    """
+    if not isinstance(headers, dict):
+        return headers  # refused by its type
+    if len(headers) > HEADERS_MAX:
+        raise _refuse("headers", f"Must be {HEADERS_MAX} header fields at most")
     block = 0
     seen = set()
     for name, value in headers.items():
-        if not HEADER_NAME.fullmatch(name):
-            raise _refuse("headers", f"{name[:80]!r} is not a header name (RFC 9110, token)")
         lowered = name.lower()
-        if lowered in RESERVED_HEADERS or lowered.startswith(RESERVED_PREFIXES):
-            raise _refuse("headers", f"{name!r} is set by the service; leave it out")
-        if lowered in seen:
-            raise _refuse("headers", f"{name!r} is given twice; names ignore case")
-        if not HEADER_VALUE.fullmatch(value):
-            raise _refuse("headers", f"The value of {name!r} must be visible ASCII")
+        fault = _header_fault(name, value) or ("Is given twice" if lowered in seen else None)
+        if fault:
+            raise _refuse("headers", f"{fault}; the header is {name[:80]!r}", field=name)
         seen.add(lowered)
         block += len(name) + len(value) + 4  # ": " and CRLF
     if block > HEADER_BYTES_MAX:
@@ -86,8 +104,11 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
 def read_seconds(value: Any) -> float:
     """Read a duration: seconds, or ISO 8601 without years and months (they have no length)."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str) and len(value) <= 64 and value != "P":
+        try:
+            return float(value)
+        except OverflowError:  # JSON's integers have no end, floats have
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, str) and len(value) <= DURATION_CHARACTERS_MAX and value != "P":
         match = ISO_DURATION.fullmatch(value)
         if match and any(match.groupdict().values()):
             parts = match.groupdict(default="0")
@@ -95,15 +116,33 @@ def read_seconds(value: Any) -> float:
     raise _refuse("duration", 'Must be seconds as a number, or an ISO 8601 duration like "PT1M30S"')
 
 
-def _refuse(kind: str, message: str) -> PydanticCustomError:
+def _header_fault(name: str, value: Any) -> str | None:
+    if not HEADER_NAME.fullmatch(name):
+        return "Is not a header name (RFC 9110, token)"
+    lowered = name.lower()
+    if lowered in RESERVED_HEADERS or lowered.startswith(RESERVED_PREFIXES):
+        return "Is set by the service; leave it out"
+    if not isinstance(value, str):
+        return "Must have a string as its value"
+    if not HEADER_VALUE.fullmatch(value):
+        return "Must have a value of visible ASCII"
+    return None
+
+
+def _refuse(kind: str, message: str, *, field: str | None = None) -> PydanticCustomError:
+    """Word a refusal; `field` goes on from the place that the validator is at."""
     # Braces in a message would be read as places to fill in.
-    return PydanticCustomError(f"invalid_{kind}", "{message}", {"message": message})
+    context = {"message": message} | ({} if field is None else {"field": field})
+    return PydanticCustomError(f"invalid_{kind}", "{message}", context)
 
 
 WebhookUrl = Annotated[
     str, Field(min_length=1, max_length=URL_CHARACTERS_MAX), AfterValidator(check_url)
 ]
-Headers = Annotated[dict[str, str], Field(max_length=100), AfterValidator(check_headers)]
-Timeout = Annotated[
-    float, Field(gt=0, le=TIMEOUT_SECONDS_MAX), BeforeValidator(read_seconds, float | str)
+_Headers = Annotated[dict[str, str], Field(max_length=HEADERS_MAX)]
+Headers = Annotated[_Headers, BeforeValidator(check_headers, _Headers)]
+_Seconds = Annotated[float, Field(ge=TIMEOUT_SECONDS_MIN, le=TIMEOUT_SECONDS_MAX)]
+_IsoDuration = Annotated[
+    str, Field(max_length=DURATION_CHARACTERS_MAX, json_schema_extra={"format": "duration"})
 ]
+Timeout = Annotated[_Seconds, BeforeValidator(read_seconds, _Seconds | _IsoDuration)]

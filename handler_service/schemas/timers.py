@@ -17,17 +17,34 @@ from handler_service.schemas.request_parts import (
 )
 
 BATCH_ITEMS_MAX = 1_000
+FIELDS_MAX = 50  # of one object: what has more is refused as one, not field by field
 LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 Count = Annotated[int, Field(ge=0)]
 
 
-class TimerIn(BaseModel):
+def _without_default(schema: dict[str, Any]) -> None:
+    """Null is a payload too; left out is something else."""
+    schema.pop("default", None)
+
+
+class Body(BaseModel):
+    """What every body has in common: its types are strict, its fields known and few."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, document: Any) -> Any:
+        if isinstance(document, dict) and len(document) > FIELDS_MAX:
+            raise _refuse(f"Must have {FIELDS_MAX} fields at most")
+        return document
+
+
+class TimerIn(Body):
     """A webhook to call once, after a delay."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"hours": 4, "minutes": 0, "seconds": 1, "url": "https://example.com/hook"},
@@ -54,7 +71,9 @@ class TimerIn(BaseModel):
     payload: Any = Field(
         None,
         description="Any JSON, sent as JSON; a string under a non-JSON content-type is sent as it "
-        "is. Left out, the body says which timer fired.",
+        "is. Left out, the body says which timer fired. 256 KiB at most, as it is sent, unless "
+        "the operator chose another limit.",
+        json_schema_extra=_without_default,
     )
     timeout: Timeout = Field(
         TIMEOUT_SECONDS_DEFAULT,
@@ -64,21 +83,32 @@ class TimerIn(BaseModel):
     @model_validator(mode="after")
     def _lies_ahead(self) -> Self:
         if self.delay_seconds == 0:
-            raise _refuse("seconds", "hours, minutes and seconds must not all be 0")
+            raise _refuse("hours, minutes and seconds must not all be 0", field="seconds")
         if self.delay_seconds > _seconds_left():
-            raise _refuse("hours", "The timer must be due in the year 9999 at the latest")
+            raise _refuse(
+                "The timer must be due in the year 9999 at the latest", field=self._largest_part()
+            )
         return self
 
     @model_validator(mode="after")
     def _has_a_body_to_carry_it(self) -> Self:
         if "payload" in self.model_fields_set and self.method in WITHOUT_PAYLOAD:
-            raise _refuse("payload", f"A {self.method} request carries no payload; leave it out")
+            message = f"A {self.method} request carries no payload; leave it out"
+            raise _refuse(message, field="payload")
         return self
 
     @property
     def delay_seconds(self) -> int:
         """The whole delay."""
         return self.hours * 3_600 + self.minutes * 60 + self.seconds
+
+    def _largest_part(self) -> str:
+        parts = {
+            "hours": self.hours * 3_600,
+            "minutes": self.minutes * 60,
+            "seconds": self.seconds,
+        }
+        return max(parts, key=parts.__getitem__)
 
     def encoded_payload(self) -> bytes | None:
         """The body as it will be sent, or None to send the event.
@@ -110,10 +140,8 @@ class TimerOut(BaseModel):
     )
 
 
-class TimerBatchIn(BaseModel):
+class TimerBatchIn(Body):
     """Timers to create together: all of them or none."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
     timers: Annotated[list[TimerIn], Field(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
@@ -135,5 +163,6 @@ def _seconds_left() -> float:
     return (LAST_INSTANT - datetime.now(UTC)) / timedelta(seconds=1)
 
 
-def _refuse(field: str, message: str) -> PydanticCustomError:
-    return PydanticCustomError("invalid_timer", "{message}", {"message": message, "field": field})
+def _refuse(message: str, *, field: str | None = None) -> PydanticCustomError:
+    context = {"message": message} | ({} if field is None else {"field": field})
+    return PydanticCustomError("invalid_timer", "{message}", context)
