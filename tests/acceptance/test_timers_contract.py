@@ -246,9 +246,15 @@ async def test_a_payload_may_have_256_kib_however_the_client_spelt_it(
     """`json.dumps` spells every other character than ASCII with six to twelve bytes."""
     size = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     count, rest = divmod(262_144 - 2, size)
-    timer_id = await handler.create(hours=1, payload=character * count + "x" * rest)
-    [job] = handler.query("select length(payload) as n from jobs where id = %s", timer_id)
-    assert job["n"] == 262_144
+    timer = {"hours": 1, "url": URL, "payload": character * count + "x" * rest}
+    for spelt in (json.dumps(timer, ensure_ascii=False), json.dumps(timer, indent=4)):
+        answer = await handler.http.post(
+            "/timers", content=spelt, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 201, answer.text
+        timer_id = answer.json()["id"]
+        [job] = handler.query("select length(payload) as n from jobs where id = %s", timer_id)
+        assert job["n"] == 262_144
 
 
 async def test_of_a_field_given_twice_the_last_is_checked_and_the_last_is_used(

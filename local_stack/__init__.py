@@ -1,0 +1,1 @@
+"""`make up`: the whole service on one machine, in one process tree."""
