@@ -48,7 +48,7 @@ async def _alone(stack: Stack, client: Client, url: str) -> list[float]:
 
 
 async def _at_once(stack: Stack) -> list[float]:
-    """Runs due when they are written, as a job without a time will be: the wake-up's own latency."""
+    """Runs due when they are written, as a job without a time will be."""
     pool = database.open_pool(stack.postgres.url, name="bench", connections=1, pin_plans=True)
     redis = wakeup.connect(stack.services.environment["REDIS_URL"])
     timer = NewTimer(1, stack.sink_url, "POST", None, None, 15.0, 0.0)

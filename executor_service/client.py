@@ -73,8 +73,10 @@ class Clients:
     def request(self, method: str, target: Target, address: Address) -> RequestBuilder:
         """Begin a request that can reach this address only."""
         if target.scheme == "http":
-            request = self._plain.request(method, target.url.with_ip_host(str(address)))
-            return request if target.address else request.header("host", target.authority)
+            if target.address is not None:
+                return self._plain.request(method, target.url)
+            url = target.url.with_ip_host(str(address))
+            return self._plain.request(method, url).header("host", target.authority)
         return self._client_for(target, address).request(method, target.url)
 
     async def close(self) -> None:

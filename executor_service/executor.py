@@ -154,7 +154,7 @@ class Executor:
     def _take(self, claims: list[Claim]) -> None:
         """Hold a batch until each run's instant."""
         for claim in claims:
-            heapq.heappush(self._held, (claim.due_at.timestamp(), next(self._order), claim))
+            heapq.heappush(self._held, (claim.due_at / 1e6, next(self._order), claim))
             self._taken_bytes += len(claim.payload or b"")
         self._taken += len(claims)
         self._earlier.set()

@@ -34,7 +34,7 @@ async def serve(settings: ExecutorSettings, lease: Lease) -> None:
         body = {
             "status": "ready" if held else "not ready",
             "lease": "held" if held else "not held",
-            "executor": str(lease.executor_id),
+            "executor": lease.executor_id,
         }
         return _json(body, status=200 if held else 503)
 

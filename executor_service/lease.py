@@ -7,8 +7,9 @@ under a new id.
 """
 
 import socket
+from collections.abc import Mapping
 from time import monotonic
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 from prometheus_client import Counter
@@ -54,9 +55,9 @@ class Lease:
         self._registered = False
         self._holds_until = float("-inf")
         self._connected_since = float("inf")
-        self.executor_id: UUID = uuid4()
+        self.executor_id = str(uuid4())
 
-    def holds(self, executor_id: UUID) -> bool:
+    def holds(self, executor_id: str) -> bool:
         """Whether what was claimed under this id may be sent now."""
         return executor_id == self.executor_id and monotonic() < self._holds_until
 
@@ -105,12 +106,12 @@ class Lease:
         values = {"id": self.executor_id, "host": socket.gethostname(), "version": VERSION}
         await self._tell(_REGISTER, values)
         self._registered = True
-        log.info("lease.taken", executor_id=str(self.executor_id))
+        log.info("lease.taken", executor_id=self.executor_id)
 
     async def _beat(self) -> bool:
         return await self._tell(_RENEW, {"id": self.executor_id})
 
-    async def _tell(self, statement: str, values: dict[str, object]) -> bool:
+    async def _tell(self, statement: str, values: Mapping[str, object]) -> bool:
         async with self._pool.connection() as connection:
             asked_at = monotonic()
             cursor = await connection.execute(statement.encode(), values)
@@ -123,7 +124,7 @@ class Lease:
 
     def _forgotten(self) -> None:
         """Others rescued what we held: nothing claimed under the old id may be sent any more."""
-        log.warning("lease.lost", executor_id=str(self.executor_id))
+        log.warning("lease.lost", executor_id=self.executor_id)
         self._registered = False
         self._holds_until = float("-inf")
-        self.executor_id = uuid4()
+        self.executor_id = str(uuid4())

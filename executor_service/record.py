@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -64,7 +63,6 @@ class Recorder:
     def put(self, claim: Claim, outcome: Outcome, *, started_at: float, finished_at: float) -> None:
         """Keep an outcome; started and finished are moments of the database's clock."""
         move, attempt = _decide(claim, outcome, started_at, finished_at, self._policy)
-        FIRED.labels(move).inc()
         LATENESS.observe(attempt.lateness_ms / 1000)
         self._attempts.append((move, attempt))
         self._wake()
@@ -99,6 +97,7 @@ class Recorder:
         for name, move in MOVES.items():
             attempts = [attempt for kind, attempt in batch if kind == name]
             if attempts:
+                FIRED.labels(name).inc(len(attempts))
                 await self._write(name, move, attempts)
 
     async def _write_given_back(self) -> None:
@@ -156,13 +155,9 @@ def _decide(
 ) -> tuple[str, Attempt]:
     """Say which move an outcome makes, and what history keeps of it."""
     planned_for = claim.scheduled_for if claim.attempt == 1 else claim.due_at
+    lateness_ms = started_at * 1_000 - planned_for / 1_000
     attempt = Attempt(
-        claim,
-        started_at=datetime.fromtimestamp(started_at, UTC),
-        finished_at=datetime.fromtimestamp(finished_at, UTC),
-        lateness_ms=(started_at - planned_for.timestamp()) * 1000,
-        http_status=outcome.status,
-        response=outcome.response or None,
+        claim, started_at, finished_at, lateness_ms, outcome.status, outcome.response or None
     )
     match outcome:
         case Delivered():

@@ -11,6 +11,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from handler_service.app import create_app
+from handler_service.protocol import Protocol
 from shared import VERSION
 from shared.settings import HandlerSettings, explain
 from shared.telemetry import configure_logging
@@ -31,6 +32,8 @@ def main() -> int:
             create_app(settings),
             host=settings.host,
             port=settings.port,
+            http=Protocol,
+            ws="none",
             access_log=False,
             log_config=None,
             server_header=False,

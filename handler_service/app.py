@@ -46,6 +46,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.include_router(timers.router)
     app.include_router(health.router)

@@ -4,29 +4,21 @@ Our own few lines instead of the framework's: they stop reading at a limit, refu
 by the letter (NaN, lone surrogates) and cost 20 µs less a request (84 → 66 µs for a small body).
 """
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 
+from handler_service import violations
 from handler_service.problems import (
     BodyTooLarge,
     InvalidRequest,
     MalformedBody,
-    Violation,
     WrongContentType,
 )
 
 Body = TypeVar("Body", bound=BaseModel)
-
-# Said in our own words where the validator's would not tell the remedy.
-REMEDIES = {
-    "extra_forbidden": "This field is unknown; leave it out.",
-    "missing": "This field is required.",
-    "int_type": "Must be an integer, written without quotes or a decimal point.",
-}
 
 
 async def read(request: Request, model: type[Body], *, bytes_max: int) -> Body:
@@ -45,12 +37,7 @@ async def read(request: Request, model: type[Body], *, bytes_max: int) -> Body:
         return model.model_validate(document)
     except ValidationError as refusal:
         errors = refusal.errors(include_url=False, include_input=False)
-        raise InvalidRequest([_violation(error) for error in errors]) from None
-
-
-def pointer(location: Sequence[Any]) -> str:
-    """Write a place in a body as a JSON pointer in a URI fragment (RFC 6901, section 6)."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+        raise InvalidRequest(violations.in_body(errors)) from None
 
 
 def _expect_json(content_type: str) -> None:
@@ -75,10 +62,3 @@ async def _receive(request: Request, bytes_max: int) -> bytes:
             raise refusal
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _violation(error: ErrorDetails) -> Violation:
-    location = list(error["loc"])
-    # A rule about several fields names one of them itself, in its context.
-    location += [error["ctx"]["field"]] if "field" in error.get("ctx", {}) else []
-    return Violation(pointer(location), REMEDIES.get(error["type"], f"{error['msg']}."))

@@ -1,6 +1,8 @@
 """Every way we refuse a caller, and the one place that renders it as a problem (RFC 9457).
 
 Problem
+├── MalformedRequest 400   no HTTP
+├── HeadersTooLarge 431    a header block that does not end
 ├── MalformedBody 400      no JSON
 ├── BodyTooLarge 413       longer than we take
 ├── WrongContentType 415   not announced as JSON
@@ -12,27 +14,35 @@ Problem
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+import psycopg
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from handler_service import violations
+from handler_service.violations import Violation
 from shared import database
 
 MEDIA_TYPE = "application/problem+json"
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+# Postgres is away, full, read-only, restarting, out of connections, or not migrated yet.
+AWAY = (
+    *database.Unavailable,
+    database.NotMigrated,
+    psycopg.InternalError,
+    psycopg.InterfaceError,
+)
+
 log = structlog.stdlib.get_logger(__name__)
-
-
-class Violation(NamedTuple):
-    """One thing wrong with a request: where (JSON pointer, or parameter) and the remedy."""
-
-    pointer: str
-    detail: str
 
 
 class Problem(Exception):  # noqa: N818  # the word of RFC 9457
@@ -56,6 +66,24 @@ class Problem(Exception):  # noqa: N818  # the word of RFC 9457
             "detail": self.detail,
             "code": self.code,
         }
+
+
+class MalformedRequest(Problem):
+    """What came is no HTTP/1.1."""
+
+    status, code, title = 400, "malformed_request", "The request is not valid HTTP"
+
+    def __init__(self) -> None:
+        super().__init__("The request cannot be read as HTTP/1.1.")
+
+
+class HeadersTooLarge(Problem):
+    """The request's own header block does not end."""
+
+    status, code, title = 431, "headers_too_large", "The header block is too large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request's line and headers may have {limit:,} bytes at most.")
 
 
 class MalformedBody(Problem):
@@ -93,9 +121,7 @@ class InvalidRequest(Problem):
 
     def body(self) -> dict[str, Any]:
         """Answer the problem with each violation."""
-        return super().body() | {
-            "errors": [violation._asdict() for violation in self.violations[:100]]
-        }
+        return super().body() | {"errors": [violation._asdict() for violation in self.violations]}
 
 
 class TimerNotFound(Problem):
@@ -128,41 +154,64 @@ class Unavailable(Problem):
 def install(app: FastAPI) -> None:
     """Make every error that leaves the application a problem, the frameworks' own too."""
 
-    async def refuse(_: Request, refusal: Exception) -> Response:
-        return _render(_as_problem(refusal))
+    async def refuse(request: Request, refusal: Exception) -> Response:
+        return _render(_as_problem(request, refusal))
 
-    for kind in (
-        Problem,
-        HTTPException,
-        RequestValidationError,
-        ClientDisconnect,
-        *database.Unavailable,
-        Exception,
-    ):
+    for kind in (Problem, HTTPException, RequestValidationError, ClientDisconnect):
         app.add_exception_handler(kind, refuse)
+    app.add_middleware(NothingEscapes)
 
 
-def _as_problem(refusal: Exception) -> Problem:
+class NothingEscapes:
+    """Turns what no handler took into a problem; so the client's connection lives on.
+
+    Starlette's own last resort raises the error again, for the server to log it a second time with
+    whatever its message quotes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; the only place that survives anything."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # RFC 9110, 9.3.2; the server keeps the body back
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            response = _render(_as_problem(Request(scope), error))
+            await response(scope, receive, send)
+
+
+def _as_problem(request: Request, refusal: Exception) -> Problem:
     match refusal:
         case Problem():
             return refusal
         case HTTPException():
-            return _from_status(refusal)
+            return _from_status(request, refusal)
         case RequestValidationError():
-            violations = [
-                Violation(str(error["loc"][-1]), str(error["msg"])) for error in refusal.errors()
-            ]
-            return InvalidRequest(violations)
+            return InvalidRequest(violations.in_query(refusal.errors()))
         case ClientDisconnect():
             return MalformedBody("The connection closed before the body was complete.")
-    if isinstance(refusal, database.Unavailable):
+    if isinstance(refusal, AWAY):
         log.warning("database.unavailable", error=type(refusal).__name__)
         return Unavailable()
-    log.error("request.failed", exc_info=refusal)
+    if isinstance(refusal, psycopg.Error):
+        # Its message may quote the row that Postgres refused, and with it a secret.
+        log.error(
+            "request.failed",
+            error=type(refusal).__name__,
+            sqlstate=refusal.sqlstate,
+            constraint=refusal.diag.constraint_name,
+        )
+    else:
+        log.error("request.failed", exc_info=refusal)
     return Problem("This was not your fault. The failure is in our log.")
 
 
-def _from_status(refusal: HTTPException) -> Problem:
+def _from_status(request: Request, refusal: HTTPException) -> Problem:
     """Dress what the router raises: no such path, method not allowed."""
     phrase = HTTPStatus(refusal.status_code).phrase
     problem = Problem(f"{phrase}: {refusal.detail}" if refusal.detail != phrase else f"{phrase}.")
@@ -170,7 +219,20 @@ def _from_status(refusal: HTTPException) -> Problem:
     problem.status = refusal.status_code
     problem.code = phrase.lower().replace(" ", "_")
     problem.title = phrase
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem.headers["Allow"] = ", ".join(_allowed(request))
     return problem
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method of a path: the router names those of the first route that it met."""
+    found = [
+        method
+        for method in METHODS
+        for route in request.app.router.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    ]
+    return [*found, "HEAD"] if "GET" in found else found
 
 
 def _render(problem: Problem) -> Response:

@@ -2,10 +2,12 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from handler_service import bodies, reads
 from handler_service.context import Context
@@ -15,24 +17,43 @@ from handler_service.problems import (
     InvalidRequest,
     TimerHasBegun,
     TimerNotFound,
-    Violation,
 )
 from handler_service.schemas.timers import (
+    Page,
     TimerBatchIn,
     TimerBatchOut,
     TimerIn,
     TimerOut,
     TimerPage,
 )
+from handler_service.violations import Violation
 from shared.runs import moves
 from shared.runs.moves import NewTimer
 
 BATCH_BYTES_MAX = 8_388_608
 ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
+# A client that escapes whatever is not ASCII needs so many bytes for one that we send ("é", "😀").
+SPELLING = 3
 ID_MAX = 2**63 - 1
 
+
+class IdConvertor(Convertor[int]):
+    """An id in a path, in its one spelling; any other path is not found."""
+
+    regex = r"[1-9][0-9]{0,18}(?!\n)"  # the router's $ would let a line break pass
+
+    def convert(self, value: str) -> int:
+        """Read it."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """Write it."""
+        return str(value)
+
+
+register_url_convertor("id", IdConvertor())
 router = APIRouter(tags=["timers"])
-TimerId = Annotated[int, Path(description="The timer's id.", ge=1, examples=[1])]
+TimerId = Annotated[int, Path(description="The timer's id.", examples=[1])]
 
 
 @router.post(
@@ -47,9 +68,10 @@ TimerId = Annotated[int, Path(description="The timer's id.", ge=1, examples=[1])
 async def create_timer(request: Request) -> Response:
     """Call a URL once, after a delay. Answered once the timer is durable."""
     context = Context.of(request)
-    bytes_max = context.settings.payload_bytes_max + ENVELOPE_BYTES_MAX
+    bytes_max = context.settings.payload_bytes_max * SPELLING + ENVELOPE_BYTES_MAX
     timer = await bodies.read(request, TimerIn, bytes_max=bytes_max)
-    timer_id = await context.group_commit.create(_new(context, timer, "#"))
+    [new] = _new(context, [timer], places=["#"])
+    timer_id = await context.group_commit.create(new)
     return _json(
         {"id": timer_id, "time_left": timer.delay_seconds},
         status=201,
@@ -70,7 +92,8 @@ async def create_timers(request: Request) -> Response:
     """Create timers in one transaction. A bad one is named, and nothing is created."""
     context = Context.of(request)
     batch = await bodies.read(request, TimerBatchIn, bytes_max=BATCH_BYTES_MAX)
-    new = [_new(context, timer, f"#/timers/{place}") for place, timer in enumerate(batch.timers)]
+    places = [f"#/timers/{place}" for place in range(len(batch.timers))]
+    new = _new(context, batch.timers, places=places)
     ids = await context.group_commit.create_together(new)
     data = [
         {"id": timer_id, "time_left": timer.delay_seconds}
@@ -80,7 +103,7 @@ async def create_timers(request: Request) -> Response:
 
 
 @router.get(
-    "/timers/{timer_id:int}",
+    "/timers/{timer_id:id}",
     response_model=TimerOut,
     summary="Read how much time is left",
     operation_id="getTimer",
@@ -106,35 +129,29 @@ async def get_timer(request: Request, timer_id: TimerId) -> Response:
     operation_id="listTimers",
     responses=problems(422, 503),
 )
-async def list_timers(
-    request: Request,
-    limit: Annotated[int, Query(ge=1, le=200, description="Timers on a page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=64, description="`next_cursor` of the page before.")
-    ] = None,
-) -> Response:
+async def list_timers(request: Request, page: Annotated[Page, Query()]) -> Response:
     """List the timers that were not cancelled. Pages are stable while timers come and go."""
     context = Context.of(request)
-    before = ID_MAX if cursor is None else _read_cursor(cursor)
+    before = ID_MAX if page.cursor is None else _read_cursor(page.cursor)
     found = await reads.timers(
-        context.pool, application_id=context.application_id, before=before, most=limit + 1
+        context.pool, application_id=context.application_id, before=before, most=page.limit + 1
     )
-    page = found[:limit]
-    next_cursor = _write_cursor(page[-1].timer_id) if len(found) > limit else None
+    timers = found[: page.limit]
+    next_cursor = _write_cursor(timers[-1].timer_id) if len(found) > page.limit else None
     response = _json(
         {
-            "data": [{"id": timer.timer_id, "time_left": timer.seconds} for timer in page],
+            "data": [{"id": timer.timer_id, "time_left": timer.seconds} for timer in timers],
             "next_cursor": next_cursor,
         }
     )
     if next_cursor:
-        following = request.url.include_query_params(cursor=next_cursor, limit=limit)
-        response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
+        following = f"/timers?limit={page.limit}&cursor={next_cursor}"
+        response.headers["link"] = f'<{following}>; rel="next"'
     return response
 
 
 @router.delete(
-    "/timers/{timer_id:int}",
+    "/timers/{timer_id:id}",
     status_code=204,
     summary="Cancel a timer",
     operation_id="deleteTimer",
@@ -155,26 +172,29 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
     return Response(status_code=204)
 
 
-def _new(context: Context, timer: TimerIn, place: str) -> NewTimer:
-    try:
-        payload = timer.encoded_payload()
-    except ValueError:
-        detail = "Must not hold a number that JSON cannot carry, such as 1e999."
-        raise InvalidRequest([Violation(f"{place}/payload", detail)]) from None
+def _new(context: Context, timers: Sequence[TimerIn], *, places: Sequence[str]) -> list[NewTimer]:
+    """Make rows of timers; refuse those whose payload is too large by their places in the body."""
+    payloads = [timer.encoded_payload() for timer in timers]
     limit = context.settings.payload_bytes_max
-    if payload is not None and len(payload) > limit:
-        raise BodyTooLarge(
-            f"{place}/payload may have {limit:,} bytes at most, not {len(payload):,}."
+    too_large = [
+        f"{place}/payload"
+        for place, payload in zip(places, payloads, strict=True)
+        if payload is not None and len(payload) > limit
+    ]
+    if too_large:
+        raise BodyTooLarge(f"{', '.join(too_large)}: may have {limit:,} bytes at most.")
+    return [
+        NewTimer(
+            application_id=context.application_id,
+            url=timer.url,
+            method=timer.method,
+            headers=orjson.dumps(timer.headers).decode() if timer.headers else None,
+            payload=payload,
+            timeout_seconds=timer.timeout,
+            delay_seconds=float(timer.delay_seconds),
         )
-    return NewTimer(
-        application_id=context.application_id,
-        url=timer.url,
-        method=timer.method,
-        headers=orjson.dumps(timer.headers).decode() if timer.headers else None,
-        payload=payload,
-        timeout_seconds=timer.timeout,
-        delay_seconds=float(timer.delay_seconds),
-    )
+        for timer, payload in zip(timers, payloads, strict=True)
+    ]
 
 
 def _json(body: object, *, status: int = 200, location: str | None = None) -> Response:

@@ -3,6 +3,7 @@
 Each check says which rule it holds to, so that a webhook that was accepted can be sent.
 """
 
+import json
 import math
 import re
 from typing import Annotated, Any, Literal
@@ -101,6 +102,19 @@ def check_headers(headers: Any) -> Any:
     return headers
 
 
+def encode_payload(payload: Any) -> Any:
+    """Encode any JSON but a string, whose bytes depend on the content-type it goes under."""
+    if isinstance(payload, str):
+        return payload
+    try:
+        return json.dumps(
+            payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+    except ValueError:
+        message = "Must not hold a number that JSON cannot carry, such as 1e999"
+        raise _refuse("payload", message) from None
+
+
 def read_seconds(value: Any) -> float:
     """Read a duration: seconds, or ISO 8601 without years and months (they have no length)."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -141,6 +155,7 @@ WebhookUrl = Annotated[
 ]
 _Headers = Annotated[dict[str, str], Field(max_length=HEADERS_MAX)]
 Headers = Annotated[_Headers, BeforeValidator(check_headers, _Headers)]
+Payload = Annotated[Any, AfterValidator(encode_payload)]
 _Seconds = Annotated[float, Field(ge=TIMEOUT_SECONDS_MIN, le=TIMEOUT_SECONDS_MAX)]
 _IsoDuration = Annotated[
     str, Field(max_length=DURATION_CHARACTERS_MAX, json_schema_extra={"format": "duration"})

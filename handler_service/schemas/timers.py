@@ -1,10 +1,10 @@
 """A timer on the wire: what a caller sends, and the two fields of each answer."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from handler_service.schemas.request_parts import (
@@ -12,15 +12,29 @@ from handler_service.schemas.request_parts import (
     WITHOUT_PAYLOAD,
     Headers,
     Method,
+    Payload,
     Timeout,
     WebhookUrl,
 )
 
 BATCH_ITEMS_MAX = 1_000
+PAGE_ITEMS_MAX = 200
 FIELDS_MAX = 50  # of one object: what has more is refused as one, not field by field
 LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 Count = Annotated[int, Field(ge=0)]
+
+
+def _read_digits(text: Any) -> Any:
+    """Read a number as strictly as JSON is read: nothing but digits."""
+    if isinstance(text, str):
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise _refuse("Must be an integer, written in digits")
+        return int(text)
+    return text
+
+
+Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(_read_digits)]
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -68,7 +82,7 @@ class TimerIn(Body):
     url: WebhookUrl = Field(description="What to call: absolute, http or https, no credentials.")
     method: Method = Field("POST", description="The method to call it with.")
     headers: Headers | None = Field(None, description="Header fields to send, beside ours.")
-    payload: Any = Field(
+    payload: Payload = Field(
         None,
         description="Any JSON, sent as JSON; a string under a non-JSON content-type is sent as it "
         "is. Left out, the body says which timer fired. 256 KiB at most, as it is sent, unless "
@@ -83,7 +97,9 @@ class TimerIn(Body):
     @model_validator(mode="after")
     def _lies_ahead(self) -> Self:
         if self.delay_seconds == 0:
-            raise _refuse("hours, minutes and seconds must not all be 0", field="seconds")
+            raise _refuse(
+                "The delay must not be 0; give hours, minutes or seconds", field="seconds"
+            )
         if self.delay_seconds > _seconds_left():
             raise _refuse(
                 "The timer must be due in the year 9999 at the latest", field=self._largest_part()
@@ -111,17 +127,12 @@ class TimerIn(Body):
         return max(parts, key=parts.__getitem__)
 
     def encoded_payload(self) -> bytes | None:
-        """The body as it will be sent, or None to send the event.
-
-        Raises ValueError for a number that JSON cannot carry (beyond a double's range).
-        """
+        """The body as it will be sent, or None to send the event."""
         if "payload" not in self.model_fields_set:
             return None
-        if isinstance(self.payload, str) and not self._is_json():
-            return self.payload.encode()
-        return json.dumps(
-            self.payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode()
+        if isinstance(self.payload, bytes):
+            return self.payload
+        return self.payload.encode() if not self._is_json() else orjson.dumps(self.payload)
 
     def _is_json(self) -> bool:
         types = [
@@ -150,6 +161,13 @@ class TimerBatchOut(BaseModel):
     """The timers created, in the order asked."""
 
     data: list[TimerOut]
+
+
+class Page(Body):
+    """Which timers of a list to answer."""
+
+    limit: Limit = Field(50, description="Timers on a page.")
+    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
 
 
 class TimerPage(BaseModel):

@@ -3,13 +3,15 @@
 A move never commits; on a pool's autocommit connection each is a transaction of its own. Every
 move guards the state it leaves, so it answers which runs it moved: a run not among them was no
 longer ours, which is an answer and no error.
+
+Between Postgres and an executor, instants travel as numbers: planned ones, which are keys, as epoch
+microseconds, exact; measured ones as epoch seconds. Columns travel as array literals, joined here:
+psycopg would dump a list element by element in Python, ten times as slow (12 µs a run in all).
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from importlib.resources import files
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from shared.database import Connection
 from shared.runs.lifecycle import LIFE
@@ -38,8 +40,8 @@ class Claim(NamedTuple):
     """A run that is ours to fire, as long as our lease holds and its fence has not grown."""
 
     job_id: int
-    scheduled_for: datetime
-    due_at: datetime
+    scheduled_for: int  # epoch microseconds
+    due_at: int  # epoch microseconds
     fence: int
     attempt: int  # the number of the attempt that this claim may make, from 1
     url: str
@@ -48,15 +50,15 @@ class Claim(NamedTuple):
     payload: bytes | None
     timeout_seconds: float
     signing_secret: bytes
-    executor_id: UUID
+    executor_id: str
 
 
 class Attempt(NamedTuple):
     """One attempt that was made under a claim, by the database's clock, and what came of it."""
 
     claim: Claim
-    started_at: datetime
-    finished_at: datetime
+    started_at: float  # epoch seconds
+    finished_at: float  # epoch seconds
     lateness_ms: float
     http_status: int | None = None
     response: bytes | None = None
@@ -66,16 +68,16 @@ class Attempt(NamedTuple):
 
 async def create(connection: Connection, timers: Sequence[NewTimer]) -> list[int]:
     """Create a job and its pending run for each; answer their ids, in order."""
-    columns = [list(column) for column in zip(*timers, strict=True)]
+    listed = [list(column) for column in zip(*timers, strict=True)]
     names = ("application_ids", "urls", "methods", "headers", "payloads", "timeouts", "delays")
-    cursor = await connection.execute(SQL["create"], dict(zip(names, columns, strict=True)))
+    cursor = await connection.execute(SQL["create"], dict(zip(names, listed, strict=True)))
     return [row[0] for row in await cursor.fetchall()]
 
 
 async def claim(
     connection: Connection,
     *,
-    executor_id: UUID,
+    executor_id: str,
     lease_seconds: float,
     late_seconds: float,
     ahead_seconds: float,
@@ -101,22 +103,22 @@ async def claim(
 
 async def deliver(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
     """End the runs whose webhooks were accepted; answer the jobs of those that were still ours."""
-    return await _record(connection, "deliver", _columns(attempts))
+    return await _record(connection, "deliver", columns(attempts))
 
 
 async def retry(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
     """Make runs whose attempt failed due again, each after its `retry_in_seconds`."""
-    columns = _columns(attempts) | {
+    values = columns(attempts) | {
         "errors": [attempt.error for attempt in attempts],
         "delays": [attempt.retry_in_seconds for attempt in attempts],
     }
-    return await _record(connection, "retry", columns)
+    return await _record(connection, "retry", values)
 
 
 async def bury(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
     """End the runs that failed for good: dead letters."""
-    columns = _columns(attempts) | {"errors": [attempt.error for attempt in attempts]}
-    return await _record(connection, "bury", columns)
+    values = columns(attempts) | {"errors": [attempt.error for attempt in attempts]}
+    return await _record(connection, "bury", values)
 
 
 async def release(
@@ -166,19 +168,26 @@ async def _record(connection: Connection, name: str, values: dict[str, Any]) -> 
 
 def _keys(claims: Sequence[Claim]) -> dict[str, Any]:
     return {
-        "job_ids": [claim.job_id for claim in claims],
-        "scheduled_fors": [claim.scheduled_for for claim in claims],
-        "fences": [claim.fence for claim in claims],
+        "job_ids": _array([claim.job_id for claim in claims]),
+        "scheduled_fors": _array([claim.scheduled_for for claim in claims]),
+        "fences": _array([claim.fence for claim in claims]),
     }
 
 
-def _columns(attempts: Sequence[Attempt]) -> dict[str, Any]:
+def columns(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """Answer what the statements that record attempts are given, a column each."""
+    responses = [attempt.response for attempt in attempts]
     return _keys([attempt.claim for attempt in attempts]) | {
-        "executor_ids": [attempt.claim.executor_id for attempt in attempts],
-        "attempts": [attempt.claim.attempt for attempt in attempts],
-        "started_ats": [attempt.started_at for attempt in attempts],
-        "finished_ats": [attempt.finished_at for attempt in attempts],
-        "lateness_mss": [attempt.lateness_ms for attempt in attempts],
-        "http_statuses": [attempt.http_status for attempt in attempts],
-        "responses": [attempt.response for attempt in attempts],
+        "executor_ids": _array([attempt.claim.executor_id for attempt in attempts]),
+        "attempts": _array([attempt.claim.attempt for attempt in attempts]),
+        "started_ats": _array([attempt.started_at for attempt in attempts]),
+        "finished_ats": _array([attempt.finished_at for attempt in attempts]),
+        "lateness_mss": _array([attempt.lateness_ms for attempt in attempts]),
+        "http_statuses": _array([attempt.http_status for attempt in attempts]),
+        "responses": responses if any(responses) else None,
     }
+
+
+def _array(values: Sequence[float | str | None]) -> str:
+    """Write an array literal. For numbers and ids only: nothing is quoted."""
+    return f"{{{','.join(map(str, values))}}}".replace("None", "null")

@@ -1,9 +1,9 @@
 """What `/timers` refuses: each time with a problem that names the fault, and nothing written."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -499,7 +499,6 @@ async def test_a_bad_parameter_of_a_list_is_named(
         "/redoc",
         "/docs/",
         "/openapi.json/",
-        "/timers%2F1",
     ],
 )
 async def test_an_unknown_path_is_not_found(refuse: Refuse, method: str, path: str) -> None:
@@ -601,21 +600,20 @@ async def test_a_client_that_hangs_up_before_it_has_said_all_leaves_nothing(
 async def test_a_header_block_that_never_ends_is_cut_off(handler: Handler) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", handler.service.port)
     writer.write(b"GET /timers HTTP/1.1\r\nhost: x\r\nx-endless: ")
-    sent = 0
+    answer = b""
     try:
-        async with asyncio.timeout(10):
-            while sent < 64 * 1_048_576 and not reader.at_eof():
-                writer.write(b"x" * 65_536)
-                sent += 65_536
-                await writer.drain()
-                if sent > 1_048_576:
+        for _ in range(30):
+            writer.write(b"x" * 8_192)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    answer = await reader.read()
                     break
-            answer = await reader.read()
     finally:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 431 ")
-    assert json.loads(body)["code"] == "header_too_large"
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["code"] == "headers_too_large"
 
 
 async def test_a_proxy_may_send_a_large_header_block(handler: Handler) -> None:
@@ -670,5 +668,5 @@ async def test_a_refusal_is_no_news_for_the_log(handler: Handler) -> None:
     before = handler.service.log.read_text()
     for body in (b"", b"[]", b"{", json.dumps({"url": 5}).encode()):
         answer = await handler.http.post("/timers", content=body, headers=JSON)
-        assert HTTPStatus(answer.status_code).is_client_error
+        problem_of(answer, answer.status_code)
     assert handler.service.log.read_text() == before

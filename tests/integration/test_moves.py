@@ -222,11 +222,11 @@ async def make(move: Move, pool: Pool, claim: Claim) -> bool:  # noqa: PLR0911  
 
 
 async def claim_on(
-    connection: psycopg.AsyncConnection[Any], executor_id: UUID, *, most: int = 100
+    connection: psycopg.AsyncConnection[Any], executor_id: UUID | str, *, most: int = 100
 ) -> list[Claim]:
     return await moves.claim(
         connection,
-        executor_id=executor_id,
+        executor_id=str(executor_id),
         lease_seconds=5,
         late_seconds=3600,
         ahead_seconds=1.2,
@@ -242,7 +242,10 @@ async def claim_all(pool: Pool, executor_id: UUID, *, most: int = 100) -> list[C
 async def claim_of(pool: Pool, job_id: int, executor_id: UUID) -> Claim:
     """The claim with FENCE that an executor believes to hold on a job's run."""
     async with pool.connection() as connection:
-        cursor = await connection.execute("select run_at from jobs where id = %s", (job_id,))
+        cursor = await connection.execute(
+            "select (extract(epoch from run_at) * 1000000)::bigint from jobs where id = %s",
+            (job_id,),
+        )
         row = await cursor.fetchone()
     assert row is not None
     return Claim(
@@ -257,12 +260,13 @@ async def claim_of(pool: Pool, job_id: int, executor_id: UUID) -> Claim:
         payload=None,
         timeout_seconds=1,
         signing_secret=b"",
-        executor_id=executor_id,
+        executor_id=str(executor_id),
     )
 
 
 def attempt_of(claim: Claim) -> Attempt:
-    return Attempt(claim, claim.due_at, claim.due_at, lateness_ms=1.0, http_status=204)
+    moment = claim.due_at / 1e6
+    return Attempt(claim, moment, moment, lateness_ms=1.0, http_status=204)
 
 
 async def snapshot(pool: Pool) -> dict[str, list[dict[str, Any]]]:

@@ -1,7 +1,6 @@
 """The plans of the very statements we ship: each finds its rows by an index, at every size."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,9 +9,14 @@ import pytest
 
 from shared.database import Pool
 from shared.runs import moves
+from shared.runs.moves import Attempt, Claim
 
 EXECUTOR = UUID(int=7)
 MANY = 50_000
+
+
+def claim(job_id: int) -> Claim:
+    return Claim(job_id, 1, 1, 1, 1, "", "POST", None, None, 1.0, b"", str(EXECUTOR))
 
 
 def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -88,19 +92,10 @@ async def test_a_claim_reads_the_due_index_and_scans_nothing(
 async def test_recording_finds_runs_by_their_key(
     pool: Pool, filled: int, name: str, size: int
 ) -> None:
-    now = datetime.now(UTC)
-    values = {
-        "job_ids": list(range(1, size + 1)),
-        "scheduled_fors": [now] * size,
-        "fences": [1] * size,
-        "executor_ids": [EXECUTOR] * size,
-        "attempts": [1] * size,
-        "started_ats": [now] * size,
-        "finished_ats": [now] * size,
-        "lateness_mss": [0.5] * size,
-        "http_statuses": [204] * size,
-        "responses": [b""] * size,
-        "errors": [None] * size,
+    claims = [claim(job_id) for job_id in range(1, size + 1)]
+    attempts = [Attempt(claim, 1.0, 1.0, 0.5, 204, None, "", 5.0) for claim in claims]
+    values = moves.columns(attempts) | {
+        "errors": ["status"] * size,
         "delays": [5.0] * size,
         "delay_seconds": 0.0,
     }

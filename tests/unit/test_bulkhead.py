@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
-from uuid import UUID
 
 from executor_service.bulkhead import Bulkhead
 from shared.runs.moves import Claim
@@ -11,8 +9,7 @@ from tests.eventually import eventually
 
 
 def claim(job_id: int) -> Claim:
-    now = datetime.now(UTC)
-    return Claim(job_id, now, now, 1, 1, "", "POST", None, None, 1.0, b"", UUID(int=0))
+    return Claim(job_id, 1, 1, 1, 1, "", "POST", None, None, 1.0, b"", "executor")
 
 
 class Receivers:

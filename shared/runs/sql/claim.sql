@@ -27,8 +27,8 @@ where schedules.job_id = due.job_id
     and applications.id = jobs.application_id
 returning
     schedules.job_id,
-    schedules.scheduled_for,
-    schedules.due_at,
+    (extract(epoch from schedules.scheduled_for) * 1000000)::bigint,
+    (extract(epoch from schedules.due_at) * 1000000)::bigint,
     schedules.fence,
     schedules.attempt + 1,
     jobs.url,

@@ -6,10 +6,11 @@ set
     executor_id = null,
     due_at = greatest(schedules.due_at, now() + %(delay_seconds)s * interval '1 second')
 from unnest(
-    %(job_ids)s::bigint[], %(scheduled_fors)s::timestamptz[], %(fences)s::integer[]
-) as claim (job_id, scheduled_for, fence)
+    %(job_ids)s::bigint[], %(scheduled_fors)s::bigint[], %(fences)s::integer[]
+) as claim (job_id, scheduled_for_us, fence)
 where schedules.job_id = claim.job_id
-    and schedules.scheduled_for = claim.scheduled_for
+    and schedules.scheduled_for = to_timestamp(claim.scheduled_for_us / 1000000)
+        + mod(claim.scheduled_for_us, 1000000) * interval '1 microsecond'
     and schedules.state = 'executing'
     and schedules.fence = claim.fence
 returning schedules.job_id

@@ -1,23 +1,26 @@
 -- retry: executing → pending, by the primary key. The attempt failed; the next one is due after its delay.
 -- Guards: the run is executing under the very claim that was fired. Answers the runs it moved.
 with outcome as materialized (
-    select *
+    select
+        *,
+        to_timestamp(scheduled_for_us / 1000000)
+            + mod(scheduled_for_us, 1000000) * interval '1 microsecond' as scheduled_for
     from unnest(
         %(job_ids)s::bigint[],
-        %(scheduled_fors)s::timestamptz[],
+        %(scheduled_fors)s::bigint[],
         %(fences)s::integer[],
         %(executor_ids)s::uuid[],
         %(attempts)s::smallint[],
-        %(started_ats)s::timestamptz[],
-        %(finished_ats)s::timestamptz[],
+        %(started_ats)s::float8[],
+        %(finished_ats)s::float8[],
         %(lateness_mss)s::float8[],
         %(http_statuses)s::smallint[],
         %(responses)s::bytea[],
         %(errors)s::text[],
         %(delays)s::float8[]
     ) as outcome (
-        job_id, scheduled_for, fence, executor_id, attempt, started_at, finished_at, lateness_ms,
-        http_status, response, error, delay_seconds
+        job_id, scheduled_for_us, fence, executor_id, attempt, started_at, finished_at,
+        lateness_ms, http_status, response, error, delay_seconds
     )
 ),
 moved as (
@@ -39,7 +42,7 @@ insert into executions (
     http_status, response, error
 )
 select
-    job_id, scheduled_for, attempt, 'retrying', started_at, finished_at, lateness_ms, executor_id,
-    http_status, response, error
+    job_id, scheduled_for, attempt, 'retrying', to_timestamp(started_at), to_timestamp(finished_at),
+    lateness_ms, executor_id, http_status, response, error
 from moved
 returning job_id
