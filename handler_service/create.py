@@ -6,6 +6,7 @@ together. Measured on 2 shared cores: one transaction per request 2,700 creates 
 """
 
 import asyncio
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -31,6 +32,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 class _Waiting(NamedTuple):
     timer: NewTimer
+    since: float
     created: asyncio.Future[int]
 
 
@@ -50,22 +52,18 @@ class GroupCommit:
     async def create(self, timer: NewTimer) -> int:
         """Answer the timer's id once its row is committed.
 
-        Raises Unavailable when that cannot be said in time. A caller who gives up before the write
-        began leaves nothing behind; one who gives up during it may leave a timer.
+        Raises Unavailable when the write did not begin, or did not end, within the time to wait. In
+        the first case nothing is left behind; in the second the timer may exist.
         """
         if len(self._waiting) >= self._waiting_max:
             raise Unavailable("Too many timers are waiting to be written; try again.")
         created: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(timer, created))
+        self._waiting.append(_Waiting(timer, monotonic(), created))
         if len(self._writers) < WRITERS:
             writer = asyncio.create_task(self._write())
             self._writers.add(writer)
             writer.add_done_callback(self._writers.discard)
-        try:
-            async with asyncio.timeout(self._wait_seconds):
-                return await created
-        except TimeoutError:
-            raise Unavailable("The database is too slow to confirm the timer; try again.") from None
+        return await created
 
     async def create_together(self, timers: list[NewTimer]) -> list[int]:
         """Answer the timers' ids, in order, once all of them are committed: all or none."""
@@ -82,15 +80,16 @@ class GroupCommit:
         await asyncio.sleep(0)  # let the requests that are ready now join this group
         while self._waiting:
             group, self._waiting = self._waiting[:ROWS_MAX], self._waiting[ROWS_MAX:]
-            # Whoever gave up already was told that nothing is promised.
-            group = [waiting for waiting in group if not waiting.created.done()]
-            if group:
+            begun_by = monotonic() - self._wait_seconds
+            for late in [waiting for waiting in group if waiting.since < begun_by]:
+                _settle(late.created, Unavailable("The database is too slow; try again."))
+            if group := [waiting for waiting in group if not waiting.created.done()]:
                 await self._write_group(group)
 
     async def _write_group(self, group: list[_Waiting]) -> None:
         timers = [waiting.timer for waiting in group]
         try:
-            async with self._pool.connection() as connection:
+            async with asyncio.timeout(self._wait_seconds), self._pool.connection() as connection:
                 ids = await moves.create(connection, timers)
         except (DataError, IntegrityError) as error:
             await self._write_apart(group, error)
@@ -98,7 +97,6 @@ class GroupCommit:
             log.warning("timers.not_created", error=type(error).__name__, timers=len(group))
             for waiting in group:
                 _settle(waiting.created, Unavailable())
-            await self._pool.check()  # throw out the connections that a restart broke
         else:
             for waiting, job_id in zip(group, ids, strict=True):
                 _settle(waiting.created, job_id)

@@ -66,6 +66,9 @@ def open_pool(
         connection_class=AsyncConnection[TupleRow],
         kwargs={"autocommit": True, "prepare_threshold": 0},
         configure=_configure,
+        # A connection that died with its server is replaced before it is handed out, not after it
+        # has failed someone; that is one empty round trip for each use.
+        check=AsyncConnectionPool.check_connection,
         min_size=connections,
         max_size=connections,
         open=False,

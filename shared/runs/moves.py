@@ -68,9 +68,18 @@ class Attempt(NamedTuple):
 
 async def create(connection: Connection, timers: Sequence[NewTimer]) -> list[int]:
     """Create a job and its pending run for each; answer their ids, in order."""
-    listed = [list(column) for column in zip(*timers, strict=True)]
-    names = ("application_ids", "urls", "methods", "headers", "payloads", "timeouts", "delays")
-    cursor = await connection.execute(SQL["create"], dict(zip(names, listed, strict=True)))
+    headers = [timer.headers for timer in timers]
+    payloads = [timer.payload for timer in timers]
+    values = {
+        "application_ids": _array([timer.application_id for timer in timers]),
+        "urls": [timer.url for timer in timers],
+        "methods": _array([timer.method for timer in timers]),
+        "headers": headers if any(headers) else None,
+        "payloads": None if all(payload is None for payload in payloads) else payloads,
+        "timeouts": _array([timer.timeout_seconds for timer in timers]),
+        "delays": _array([timer.delay_seconds for timer in timers]),
+    }
+    cursor = await connection.execute(SQL["create"], values)
     return [row[0] for row in await cursor.fetchall()]
 
 
@@ -189,5 +198,5 @@ def columns(attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def _array(values: Sequence[float | str | None]) -> str:
-    """Write an array literal. For numbers and ids only: nothing is quoted."""
+    """Write an array literal. For numbers and plain words only: nothing is quoted."""
     return f"{{{','.join(map(str, values))}}}".replace("None", "null")
