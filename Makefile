@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test check format chaos bench compose-test lock clean
+.PHONY: help up receiver test check format docs bench compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ check: $(VENV)/dev.stamp ## Format, lint, types, layers: what CI asks before the
 format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json
+	$(BIN)/python -m shared.settings > .env.example
+	$(BIN)/python -m handler_service.openapi > docs/openapi.json
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks

@@ -6,6 +6,7 @@ together. Measured on 2 shared cores: one transaction per request 2,700 creates 
 """
 
 import asyncio
+import math
 from time import monotonic
 from typing import NamedTuple
 
@@ -48,6 +49,8 @@ class GroupCommit:
         self._wait_seconds = wait_seconds
         self._waiting: list[_Waiting] = []
         self._writers: set[asyncio.Task[None]] = set()
+        self._announcer: asyncio.Task[None] | None = None
+        self._soonest = math.inf  # when the first timer not yet announced is due, by `monotonic`
 
     async def create(self, timer: NewTimer) -> int:
         """Answer the timer's id once its row is committed.
@@ -69,12 +72,14 @@ class GroupCommit:
         """Answer the timers' ids, in order, once all of them are committed: all or none."""
         async with asyncio.timeout(self._wait_seconds), self._pool.connection() as connection:
             ids = await moves.create(connection, timers)
-        await self._announce(timers)
+        self._announce(timers)
         return ids
 
     async def close(self) -> None:
         """Finish what is being written."""
         await asyncio.gather(*self._writers, return_exceptions=True)
+        if self._announcer is not None:
+            await self._announcer
 
     async def _write(self) -> None:
         await asyncio.sleep(0)  # let the requests that are ready now join this group
@@ -100,7 +105,7 @@ class GroupCommit:
         else:
             for waiting, job_id in zip(group, ids, strict=True):
                 _settle(waiting.created, job_id)
-            await self._announce(timers)
+            self._announce(timers)
 
     async def _write_apart(self, group: list[_Waiting], error: Exception) -> None:
         """Keep one row that the database refuses from refusing the others that came with it."""
@@ -110,12 +115,20 @@ class GroupCommit:
         for waiting in group:
             await self._write_group([waiting])
 
-    async def _announce(self, timers: list[NewTimer]) -> None:
+    def _announce(self, timers: list[NewTimer]) -> None:
+        """Count what was created and say so to the executors; a slow Redis keeps nobody waiting."""
         CREATED.inc(len(timers))
         GROUP.observe(len(timers))
-        soonest = min(timer.delay_seconds for timer in timers)
-        if soonest <= wakeup.WAKE_UP_WITHIN_SECONDS:
-            await wakeup.publish(self._redis, due_in_seconds=soonest)
+        delay = min(timer.delay_seconds for timer in timers)
+        if delay <= wakeup.WAKE_UP_WITHIN_SECONDS:
+            self._soonest = min(self._soonest, monotonic() + delay)
+            if self._announcer is None or self._announcer.done():
+                self._announcer = asyncio.create_task(self._wake_up())
+
+    async def _wake_up(self) -> None:
+        while self._soonest < math.inf:
+            soonest, self._soonest = self._soonest, math.inf
+            await wakeup.publish(self._redis, due_in_seconds=soonest - monotonic())
 
 
 def _settle(created: asyncio.Future[int], outcome: int | Exception) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -405,13 +406,16 @@ async def test_clients_that_vanish_leave_the_others_alone(
 async def test_without_redis_creates_are_as_good_as_ever(
     services: Services, database: psycopg.Connection[Any], *, silent: bool
 ) -> None:
-    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-        await reader.read()
+    with socket.create_server(("127.0.0.1", 0), backlog=1_024) as nobody:
+        port = nobody.getsockname()[1] if silent else free_port()
+        await creates_at_speed(services, database, f"redis://127.0.0.1:{port}/0")
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1] if silent else free_port()
-    handler = await services.handler(REDIS_URL=f"redis://127.0.0.1:{port}/0")
-    async with server, client_of(handler) as http:
+
+async def creates_at_speed(
+    services: Services, database: psycopg.Connection[Any], redis_url: str
+) -> None:
+    handler = await services.handler(REDIS_URL=redis_url)
+    async with client_of(handler) as http:
         loop = asyncio.get_running_loop()
         began = loop.time()
         for _ in range(50):
