@@ -1,18 +1,18 @@
 """Partitions of history: one a day, made ahead of their time by whichever executor comes first."""
 
 from datetime import date, timedelta
+from typing import Any
 
 import structlog
-from psycopg.errors import DuplicateTable
 from psycopg.sql import SQL, Identifier, Literal
 
 from shared import database
 
 DAYS_AHEAD = 7
-# Filled before it is attached: Postgres refuses a partition whose rows the default one has. The
-# lock lets executors that start together make a day one after another.
+# The lock lets executors that start together make a day one after another.
+LOCK = "lock table executions_default in exclusive mode"
+# Filled before it is attached: Postgres refuses a partition whose rows the default one has.
 STATEMENTS = (
-    """lock table executions_default in exclusive mode""",
     """create table {name} (like executions including all)""",
     """with moved as (
         delete from executions_default
@@ -31,11 +31,9 @@ async def make_partitions(pool: database.Pool) -> None:
     """Make the partitions of today and the days ahead that do not exist yet."""
     try:
         async with pool.connection() as connection:
-            cursor = await connection.execute("select (now() at time zone 'UTC')::date")
-            row = await cursor.fetchone()
-            assert row is not None  # noqa: S101  # a select without a table has one row
+            today = await _one(connection, "select (now() at time zone 'UTC')::date")
             for days in range(DAYS_AHEAD + 1):
-                await _make(connection, row[0] + timedelta(days=days))
+                await _make(connection, today + timedelta(days=days))
     except (*database.Unavailable, database.NotMigrated) as error:
         log.warning("partitions.not_made", error=type(error).__name__)
 
@@ -43,18 +41,26 @@ async def make_partitions(pool: database.Pool) -> None:
 async def _make(connection: database.Connection, day: date) -> None:
     """Make one day's partition, and move there what the default partition holds of that day."""
     name = f"executions_{day:%Y_%m_%d}"
-    cursor = await connection.execute("select to_regclass(%s)", (name,))
-    row = await cursor.fetchone()
-    if row is not None and row[0] is not None:
+    if await _exists(connection, name):
         return
     values = {
         "name": Identifier(name),
         "start": Literal(f"{day} 00:00:00+00"),
         "end": Literal(f"{day + timedelta(days=1)} 00:00:00+00"),
     }
-    try:
-        async with connection.transaction():
+    async with connection.transaction():
+        await connection.execute(LOCK)
+        if not await _exists(connection, name):
             for statement in STATEMENTS:
                 await connection.execute(SQL(statement).format(**values))
-    except DuplicateTable:
-        log.debug("partition.made_by_another", day=str(day))
+
+
+async def _exists(connection: database.Connection, name: str) -> bool:
+    return bool(await _one(connection, "select to_regclass(%s) is not null", name))
+
+
+async def _one(connection: database.Connection, query: str, *values: str) -> Any:
+    cursor = await connection.execute(query.encode(), values)
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101  # a select without a table has one row
+    return row[0]

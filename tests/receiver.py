@@ -10,6 +10,7 @@ The first word of the path says how it answers:
 """
 
 import asyncio
+import ssl
 from collections import Counter
 from time import time
 from typing import NamedTuple, Self
@@ -41,7 +42,8 @@ class Call(NamedTuple):
 class Receiver:
     """Listens on a port of its own on the loopback address."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
         self.calls: list[Call] = []
         self.in_flight = 0
         self._seen: Counter[str] = Counter()
@@ -50,7 +52,9 @@ class Receiver:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, backlog=4096, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -62,6 +66,8 @@ class Receiver:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def url(self, path: str = "/ok") -> str:
+        if self.tls is not None:
+            return f"https://localhost:{self.port}{path}"
         return f"http://127.0.0.1:{self.port}{path}"
 
     def calls_of(self, job_id: int) -> list[Call]:
