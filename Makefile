@@ -33,7 +33,7 @@ receiver: $(VENV)/local.stamp ## A receiver that prints each webhook, its latene
 	@exec $(BIN)/python -m local_stack.receiver
 
 test: $(VENV)/dev.stamp ## Run the tests on a real Postgres and Redis (TEST_DATABASE_URL, TEST_REDIS_URL, or Docker, or embedded)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format, lint, types, layers: what CI asks before the tests
 	$(BIN)/ruff format --check .

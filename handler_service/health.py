@@ -1,10 +1,13 @@
 """`/healthz`, `/readyz`, `/metrics`: does this process live, can it serve, what has it done."""
 
 import asyncio
+from typing import Literal
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from handler_service.context import Context
@@ -16,7 +19,27 @@ SCHEMA_REVISION = "0001"
 router = APIRouter(tags=["health"])
 
 
-@router.get("/healthz", operation_id="healthz", summary="Is the process alive")
+class AliveOut(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class ReadyOut(BaseModel):
+    """What this handler can reach; Redis is not required."""
+
+    status: Literal["ready", "not ready"]
+    postgres: Literal["ok", "unreachable", "not migrated"]
+    redis: Literal["ok", "unreachable"]
+
+
+@router.get(
+    "/healthz",
+    response_model=AliveOut,
+    operation_id="healthz",
+    summary="Is the process alive",
+    response_description="It is",
+)
 async def healthz() -> Response:
     """Answer 200 as long as the process answers at all."""
     return Response(b'{"status":"alive"}', media_type="application/json")
@@ -24,9 +47,13 @@ async def healthz() -> Response:
 
 @router.get(
     "/readyz",
+    response_model=ReadyOut,
     operation_id="readyz",
     summary="Can it serve",
-    responses={503: {"description": "Postgres cannot be reached, or is not migrated"}},
+    response_description="It can",
+    responses={
+        503: {"model": ReadyOut, "description": "Postgres cannot be reached, or is not migrated"}
+    },
 )
 async def readyz(request: Request) -> Response:
     """Answer 200 when Postgres is reachable and migrated. Redis is reported, not required."""
@@ -44,7 +71,13 @@ async def readyz(request: Request) -> Response:
     )
 
 
-@router.get("/metrics", operation_id="metrics", summary="Metrics for Prometheus")
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    operation_id="metrics",
+    summary="Metrics for Prometheus",
+    response_description="In Prometheus's text format",
+)
 async def metrics() -> Response:
     """Answer the counters and histograms of this process."""
     return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})

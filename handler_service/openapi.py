@@ -4,7 +4,6 @@
 """
 
 import json
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,7 +11,18 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from handler_service.problems import MEDIA_TYPE
+from handler_service.problems import (
+    MEDIA_TYPE,
+    BodyTooLarge,
+    InvalidRequest,
+    MalformedBody,
+    Problem,
+    TimerHasBegun,
+    TimerNotFound,
+    Unavailable,
+    WrongContentType,
+)
+from handler_service.violations import Violation
 from shared import VERSION
 
 REF = "#/components/schemas/{model}"
@@ -37,7 +47,24 @@ class ProblemOut(BaseModel):
     status: int
     detail: str
     code: str = Field(description="For programs; never changes.", examples=["timer_not_found"])
-    errors: list[ViolationOut] | None = Field(None, description="With 422: each violation.")
+    errors: list[ViolationOut] = Field(
+        default_factory=list, description="With 422, and only then: each violation."
+    )
+
+
+# One of each: the description of its status, and its example.
+EXAMPLES: dict[int, Problem] = {
+    example.status: example
+    for example in (
+        MalformedBody("The body is not valid JSON: trailing comma at line 1 column 14."),
+        TimerNotFound(17),
+        TimerHasBegun(17),
+        BodyTooLarge("#/payload: may have 262,144 bytes at most."),
+        WrongContentType("text/plain"),
+        InvalidRequest([Violation("#/seconds", "Must be 0 or more.")]),
+        Unavailable(),
+    )
+}
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -48,12 +75,20 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the refusals of an endpoint."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="ProblemOut")}}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in statuses
+    """Describe the refusals of an endpoint; whatever else goes wrong is a problem too."""
+    described: dict[int | str, dict[str, Any]] = {
+        status: _refusal(EXAMPLES[status]) for status in statuses
     }
+    if Unavailable.status in described:
+        described[Unavailable.status]["headers"] = header("Retry-After", "Seconds to wait.", 1)
+    other = Problem("This was not your fault. The failure is in our log.")
+    return described | {"default": _refusal(other)}
+
+
+def header(name: str, description: str, example: str | int) -> dict[str, Any]:
+    """Describe a header field of an answer."""
+    kind = "integer" if isinstance(example, int) else "string"
+    return {name: {"description": description, "schema": {"type": kind}, "example": example}}
 
 
 def install(app: FastAPI) -> None:
@@ -74,7 +109,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
         summary="Calls a URL at the right moment, once.",
         description=__doc__.splitlines()[0] if app.description is None else app.description,
         routes=app.routes,
-        tags=[{"name": "timers", "description": "A webhook, called once, after a delay."}],
+        tags=[
+            {"name": "timers", "description": "A webhook, called once, after a delay."},
+            {"name": "health", "description": "For those who run it."},
+        ],
     )
     models: list[type[BaseModel]] = [*_bodies.values(), ProblemOut]
     _, definitions = models_json_schema(
@@ -82,10 +120,24 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(definitions["$defs"])
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
+    _forget_the_frameworks_own_errors(document)
     document["webhooks"] = {"timerFired": {"post": _outbound_call()}}
     return document
+
+
+def _refusal(example: Problem) -> dict[str, Any]:
+    content = {"schema": {"$ref": REF.format(model="ProblemOut")}, "example": example.body()}
+    return {"description": example.title, "content": {MEDIA_TYPE: content}}
+
+
+def _forget_the_frameworks_own_errors(document: dict[str, Any]) -> None:
+    """FastAPI promises them for every route with a parameter; none is ever answered."""
+    for unused in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(unused, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            if MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {MEDIA_TYPE}):
+                del operation["responses"]["422"]
 
 
 def _outbound_call() -> dict[str, Any]:
@@ -95,6 +147,7 @@ def _outbound_call() -> dict[str, Any]:
         "webhook-signature": "`v1,` and base64 HMAC-SHA256 of id.timestamp.body",
         "onthedot-scheduled-for": "The instant the run was planned for (RFC 3339, UTC).",
         "onthedot-attempt": "Which attempt this is, from 1.",
+        "user-agent": "onthedot/ and the version.",
     }
     data = {"id": 1, "scheduled_for": "2026-11-21T09:00:00.000Z", "attempt": 1}
     event = {"type": "timer.fired", "timestamp": data["scheduled_for"], "data": data}

@@ -11,7 +11,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from handler_service import bodies, reads
 from handler_service.context import Context
-from handler_service.openapi import json_body, problems
+from handler_service.openapi import header, json_body, problems
 from handler_service.problems import (
     BodyTooLarge,
     InvalidRequest,
@@ -35,6 +35,7 @@ ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names
 # A client that escapes whatever is not ASCII needs so many bytes for one that we send ("é", "😀").
 SPELLING = 3
 ID_MAX = 2**63 - 1
+NEXT_PAGE = '</timers?limit=50&cursor=MTc>; rel="next"'
 
 
 class IdConvertor(Convertor[int]):
@@ -53,7 +54,14 @@ class IdConvertor(Convertor[int]):
 
 register_url_convertor("id", IdConvertor())
 router = APIRouter(tags=["timers"])
-TimerId = Annotated[int, Path(description="The timer's id.", examples=[1])]
+TimerId = Annotated[
+    int,
+    Path(
+        description="The timer's id.",
+        examples=[1],
+        json_schema_extra={"minimum": 1, "maximum": ID_MAX},
+    ),
+]
 
 
 @router.post(
@@ -63,7 +71,9 @@ TimerId = Annotated[int, Path(description="The timer's id.", examples=[1])]
     summary="Create a timer",
     operation_id="createTimer",
     openapi_extra=json_body(TimerIn),
-    responses=problems(400, 413, 415, 422, 503),
+    response_description="The timer is durable",
+    responses=problems(400, 413, 415, 422, 503)
+    | {201: {"headers": header("Location", "The timer's own path.", "/timers/1")}},
 )
 async def create_timer(request: Request) -> Response:
     """Call a URL once, after a delay. Answered once the timer is durable."""
@@ -86,6 +96,7 @@ async def create_timer(request: Request) -> Response:
     summary="Create up to 1,000 timers, all or none",
     operation_id="createTimers",
     openapi_extra=json_body(TimerBatchIn),
+    response_description="All timers are durable",
     responses=problems(400, 413, 415, 422, 503),
 )
 async def create_timers(request: Request) -> Response:
@@ -107,6 +118,7 @@ async def create_timers(request: Request) -> Response:
     response_model=TimerOut,
     summary="Read how much time is left",
     operation_id="getTimer",
+    response_description="The timer",
     responses=problems(404, 503),
 )
 async def get_timer(request: Request, timer_id: TimerId) -> Response:
@@ -127,7 +139,9 @@ async def get_timer(request: Request, timer_id: TimerId) -> Response:
     response_model=TimerPage,
     summary="List timers, newest first",
     operation_id="listTimers",
-    responses=problems(422, 503),
+    response_description="One page",
+    responses=problems(422, 503)
+    | {200: {"headers": header("Link", "The next page, when there is one.", NEXT_PAGE)}},
 )
 async def list_timers(request: Request, page: Annotated[Page, Query()]) -> Response:
     """List the timers that were not cancelled. Pages are stable while timers come and go."""
@@ -155,6 +169,7 @@ async def list_timers(request: Request, page: Annotated[Page, Query()]) -> Respo
     status_code=204,
     summary="Cancel a timer",
     operation_id="deleteTimer",
+    response_description="The timer is cancelled, now or before",
     responses=problems(404, 409, 503),
 )
 async def delete_timer(request: Request, timer_id: TimerId) -> Response:

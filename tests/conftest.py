@@ -20,7 +20,6 @@ from tests.processes import Services
 from tests.receiver import Receiver
 from tests.servers import Servers
 
-TEMPLATE = "onthedot_template"
 _numbers = itertools.count(1)
 
 
@@ -37,19 +36,37 @@ def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 
 @pytest.fixture(scope="session")
-def template(running_servers: Servers) -> str:
+def database_prefix(worker_id: str) -> str:
+    """What the names of this test process's databases begin with: several may share a server."""
+    return f"onthedot_{worker_id}"
+
+
+@pytest.fixture(scope="session")
+def template(running_servers: Servers, database_prefix: str) -> str:
     """A database migrated by alembic, to be copied for each test."""
+    name = f"{database_prefix}_template"
     with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {TEMPLATE} with (force)")
-        connection.execute(f"create database {TEMPLATE}")
-    migrate(url_of(running_servers.database_url, TEMPLATE))
-    return TEMPLATE
+        connection.execute(f"drop database if exists {name} with (force)")
+        connection.execute(f"create database {name}")
+    migrate(url_of(running_servers.database_url, name))
+    return name
 
 
 @pytest.fixture
-def database_url(running_servers: Servers, template: str) -> Iterator[str]:
+def empty_database_url(running_servers: Servers, database_prefix: str) -> Iterator[str]:
+    """A database that no migration has seen."""
+    name = f"{database_prefix}_empty"
+    with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
+        connection.execute(f"drop database if exists {name} with (force)")
+        connection.execute(f"create database {name}")
+        yield url_of(running_servers.database_url, name)
+        connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def database_url(running_servers: Servers, template: str, database_prefix: str) -> Iterator[str]:
     """A fresh, migrated database of this test's own."""
-    name = f"onthedot_test_{next(_numbers)}"
+    name = f"{database_prefix}_{next(_numbers)}"
     with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")
         connection.execute(f"create database {name} template {template} strategy file_copy")
@@ -58,11 +75,13 @@ def database_url(running_servers: Servers, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(running_servers: Servers) -> str:
-    """The Redis, emptied."""
-    with redis.Redis.from_url(running_servers.redis_url) as client:
-        client.flushall()
-    return running_servers.redis_url
+def redis_url(running_servers: Servers, worker_id: str) -> str:
+    """A Redis database of this test process's own, emptied."""
+    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
+    url = f"{running_servers.redis_url.rsplit('/', 1)[0]}/{number}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
 
 
 @pytest.fixture

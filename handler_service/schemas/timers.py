@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from handler_service.schemas.request_parts import (
@@ -40,6 +41,11 @@ Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(_read_dig
 def _without_default(schema: dict[str, Any]) -> None:
     """Null is a payload too; left out is something else."""
     schema.pop("default", None)
+
+
+def _answer(example: dict[str, Any]) -> ConfigDict:
+    """Say what an answer is like, and that it holds no more than that."""
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
 
 
 class Body(BaseModel):
@@ -145,20 +151,37 @@ class TimerIn(Body):
 class TimerOut(BaseModel):
     """A timer, in exactly two fields."""
 
-    id: int = Field(description="The timer's id.", examples=[1])
+    model_config = _answer({"id": 1, "time_left": 14_401})
+
+    id: int = Field(ge=1, description="The timer's id.")
     time_left: int = Field(
-        description="Whole seconds until it is due, rounded up; 0 once due.", examples=[14401]
+        ge=0, description="Whole seconds until it is due, rounded up; 0 once due."
     )
 
 
 class TimerBatchIn(Body):
     """Timers to create together: all of them or none."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "timers": [
+                        {"minutes": 5, "url": "https://example.com/remind"},
+                        {"hours": 1, "url": "https://example.com/expire", "payload": {"cart": 3}},
+                    ]
+                }
+            ]
+        },
+    )
+
     timers: Annotated[list[TimerIn], Field(min_length=1, max_length=BATCH_ITEMS_MAX)]
 
 
 class TimerBatchOut(BaseModel):
     """The timers created, in the order asked."""
+
+    model_config = _answer({"data": [{"id": 1, "time_left": 300}, {"id": 2, "time_left": 3_600}]})
 
     data: list[TimerOut]
 
@@ -167,11 +190,15 @@ class Page(Body):
     """Which timers of a list to answer."""
 
     limit: Limit = Field(50, description="Timers on a page.")
-    cursor: str | None = Field(None, max_length=64, description="`next_cursor` of the page before.")
+    cursor: str | SkipJsonSchema[None] = Field(
+        None, max_length=64, description="`next_cursor` of the page before."
+    )
 
 
 class TimerPage(BaseModel):
     """Timers, newest first."""
+
+    model_config = _answer({"data": [{"id": 17, "time_left": 300}], "next_cursor": "MTc"})
 
     data: list[TimerOut]
     next_cursor: str | None = Field(description="Give it as `cursor` for the page after this one.")

@@ -288,28 +288,20 @@ async def test_a_slow_receiver_delays_only_its_own(
 
 
 async def test_handlers_and_executors_may_start_before_the_database_is_migrated(
-    running_servers: Any, redis_url: str, tmp_path: Path, receiver: Receiver
+    empty_database_url: str, redis_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    from tests.conftest import url_of  # noqa: PLC0415  # beside the fixtures of that module
-
-    name = "onthedot_test_unmigrated"
-    url = url_of(running_servers.database_url, name)
-    with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")
-        connection.execute(f"create database {name}")
-        services = Services(url, redis_url, tmp_path)
-        executor = await services.executor(until_ready=False)
-        handler = await start_unready(services)
-        await eventually(lambda: says(executor.log, "lease.not_renewed"))
-        async with httpx.AsyncClient(base_url=handler.url) as http:
-            assert (await http.get("/readyz")).json()["postgres"] == "not migrated"
-            await asyncio.to_thread(migrate, url)
-            await handler.ready()
-            await executor.ready()
-            ids = await create(http, receiver.url(), count=1, seconds=1)
-            await eventually(lambda: arrived(receiver, ids))
-        await services.stop()
-        connection.execute(f"drop database {name} with (force)")
+    services = Services(empty_database_url, redis_url, tmp_path)
+    executor = await services.executor(until_ready=False)
+    handler = await start_unready(services)
+    await eventually(lambda: says(executor.log, "lease.not_renewed"))
+    async with httpx.AsyncClient(base_url=handler.url) as http:
+        assert (await http.get("/readyz")).json()["postgres"] == "not migrated"
+        await asyncio.to_thread(migrate, empty_database_url)
+        await handler.ready()
+        await executor.ready()
+        ids = await create(http, receiver.url(), count=1, seconds=1)
+        await eventually(lambda: arrived(receiver, ids))
+    await services.stop()
 
 
 async def start_unready(services: Services) -> Any:

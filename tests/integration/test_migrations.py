@@ -1,10 +1,8 @@
 """The schema's history: forward, back and forward again, and the same as the model."""
 
 import threading
-from collections.abc import Iterator
 
 import psycopg
-import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import CheckConstraint, create_engine, make_url
@@ -13,18 +11,6 @@ from sqlalchemy.pool import NullPool
 from handler_service.health import SCHEMA_REVISION
 from migrations.__main__ import migrate
 from shared.runs.model import metadata
-from tests.conftest import url_of
-from tests.servers import Servers
-
-
-@pytest.fixture
-def empty_database_url(running_servers: Servers) -> Iterator[str]:
-    name = "onthedot_test_migrations"
-    with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
-        connection.execute(f"drop database if exists {name} with (force)")
-        connection.execute(f"create database {name}")
-        yield url_of(running_servers.database_url, name)
-        connection.execute(f"drop database {name} with (force)")
 
 
 def tables(url: str) -> set[str]:

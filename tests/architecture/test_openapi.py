@@ -1,0 +1,230 @@
+"""The OpenAPI document: what the code makes is what is committed, sound, and the whole contract."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handler_service.app import create_app
+from handler_service.problems import MEDIA_TYPE
+from handler_service.schemas.timers import TimerBatchIn, TimerIn
+from shared.settings import HandlerSettings
+
+ROOT = Path(__file__).parent.parent.parent
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer"}
+DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
+
+
+def operations() -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (path, method, operation)
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    ]
+
+
+def walk(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object in the document, but what stands in an example."""
+    if isinstance(node, dict):
+        yield node
+        for key, value in node.items():
+            if key not in {"example", "examples", "default"} or "responses" in node:
+                yield from walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from walk(value)
+
+
+def resolve(reference: str) -> Any:
+    assert reference.startswith("#/")
+    found: Any = DOCUMENT
+    for part in reference.removeprefix("#/").split("/"):
+        found = found[part.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+def test_the_committed_document_is_what_the_generator_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "handler_service.openapi"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert (ROOT / "docs/openapi.json").read_text() == printed, (
+        "run `python -m handler_service.openapi > docs/openapi.json`"
+    )
+    assert json.loads(printed) == DOCUMENT
+
+
+def test_the_document_is_openapi_3_1() -> None:
+    assert re.fullmatch(r"3\.1\.\d", DOCUMENT["openapi"])
+    assert DOCUMENT["info"].keys() >= {"title", "version", "description"}
+    assert DOCUMENT.keys() <= {"openapi", "info", "paths", "webhooks", "components", "tags"}
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:
+    used = {node["$ref"] for node in walk(DOCUMENT) if "$ref" in node}
+    for reference in used:
+        assert resolve(reference)
+    assert used == {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+
+
+def test_every_schema_is_a_schema() -> None:
+    for node in walk(DOCUMENT):
+        kind = node.get("type")
+        if isinstance(kind, str) and "name" not in node:
+            assert kind in JSON_TYPES, node
+        if kind == "array":
+            assert "items" in node
+        for bound in ("minimum", "maximum", "maxLength", "minLength", "maxItems", "minItems"):
+            assert isinstance(node.get(bound, 0), int | float)
+        if "required" in node and "properties" in node:
+            assert set(node["required"]) <= node["properties"].keys()
+        assert "nullable" not in node, "a word of OpenAPI 3.0"
+
+
+def test_the_document_holds_every_route_that_is_served() -> None:
+    assert {(path, method) for path, method, _ in operations()} == {
+        ("/timers", "post"),
+        ("/timers", "get"),
+        ("/timers/batch", "post"),
+        ("/timers/{timer_id}", "get"),
+        ("/timers/{timer_id}", "delete"),
+        ("/healthz", "get"),
+        ("/readyz", "get"),
+        ("/metrics", "get"),
+    }
+
+
+def test_every_operation_has_a_name_of_its_own_and_says_what_it_does() -> None:
+    ids = [operation["operationId"] for _, _, operation in operations()]
+    ids.append(DOCUMENT["webhooks"]["timerFired"]["post"]["operationId"])
+    assert len(set(ids)) == len(ids)
+    for operation_id in ids:
+        assert re.fullmatch(r"[a-z][A-Za-z]+", operation_id)
+    for _, _, operation in operations():
+        assert operation["summary"]
+        assert operation["description"]
+        assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_every_parameter_of_a_path_is_described() -> None:
+    for path, _, operation in operations():
+        described = {
+            parameter["name"]: parameter
+            for parameter in operation.get("parameters", [])
+            if parameter["in"] == "path"
+        }
+        assert set(re.findall(r"{(\w+)}", path)) == described.keys()
+        assert all(parameter["required"] for parameter in described.values())
+
+
+REFUSALS = {
+    ("/timers", "post"): {"400", "413", "415", "422", "503"},
+    ("/timers", "get"): {"422", "503"},
+    ("/timers/batch", "post"): {"400", "413", "415", "422", "503"},
+    ("/timers/{timer_id}", "get"): {"404", "503"},
+    ("/timers/{timer_id}", "delete"): {"404", "409", "503"},
+}
+
+
+@pytest.mark.parametrize(("route", "statuses"), REFUSALS.items())
+def test_every_refusal_of_a_route_is_a_problem_with_an_example(
+    route: tuple[str, str], statuses: set[str]
+) -> None:
+    [responses] = [
+        operation["responses"]
+        for path, method, operation in operations()
+        if (path, method) == route
+    ]
+    refusals = {status for status in responses if status == "default" or int(status) >= 400}
+    assert refusals == statuses | {"default"}
+    for status in refusals:
+        assert responses[status]["description"]
+        assert responses[status]["content"].keys() == {MEDIA_TYPE}
+        content = responses[status]["content"][MEDIA_TYPE]
+        assert content["schema"] == {"$ref": "#/components/schemas/ProblemOut"}
+        problem = content["example"]
+        schema = resolve(content["schema"]["$ref"])
+        assert set(schema["required"]) <= problem.keys() <= schema["properties"].keys()
+        assert status in {str(problem["status"]), "default"}
+        assert ("errors" in problem) == (status == "422")
+    if "503" in statuses:
+        assert "Retry-After" in responses["503"]["headers"]
+
+
+def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
+    for path, method, operation in operations():
+        [status] = [status for status in operation["responses"] if status.startswith("2")]
+        answer = operation["responses"][status]
+        assert answer["description"] != "Successful Response"
+        assert ("content" in answer) == (status != "204")
+        if path.startswith("/timers") and "content" in answer:
+            schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
+            assert schema.get("examples"), (path, method)
+    paths = DOCUMENT["paths"]
+    assert "Location" in paths["/timers"]["post"]["responses"]["201"]["headers"]
+    assert "Link" in paths["/timers"]["get"]["responses"]["200"]["headers"]
+
+
+def test_the_framework_s_own_errors_are_not_promised() -> None:
+    assert "HTTPValidationError" not in json.dumps(DOCUMENT)
+
+
+def test_a_body_is_described_with_examples_and_limits() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for model in (TimerIn, TimerBatchIn):
+        schema = schemas[model.__name__]
+        assert schema["additionalProperties"] is False
+        assert schema["examples"]
+        for example in schema["examples"]:
+            model.model_validate(example)
+    timer = schemas["TimerIn"]["properties"]
+    assert timer.keys() == {
+        *("hours", "minutes", "seconds", "url", "method", "headers", "payload", "timeout")
+    }
+    assert timer["url"]["maxLength"] == 2_048
+    assert "default" not in timer["payload"], "null is a payload; left out is something else"
+    assert schemas["TimerBatchIn"]["properties"]["timers"]["maxItems"] == 1_000
+    number, text = timer["timeout"]["anyOf"]
+    assert (number["minimum"], number["maximum"], text["format"]) == (0.001, 120, "duration")
+
+
+def test_a_timer_has_exactly_two_fields() -> None:
+    timer = DOCUMENT["components"]["schemas"]["TimerOut"]
+    assert timer["properties"].keys() == set(timer["required"]) == {"id", "time_left"}
+    assert timer["additionalProperties"] is False
+    assert {field["type"] for field in timer["properties"].values()} == {"integer"}
+    assert timer["properties"]["time_left"]["minimum"] == 0
+
+
+def test_the_limits_of_a_list_are_those_of_its_parameters() -> None:
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for parameter in DOCUMENT["paths"]["/timers"]["get"]["parameters"]
+    }
+    limit = parameters["limit"]
+    assert (limit["type"], limit["minimum"], limit["maximum"]) == ("integer", 1, 200)
+    assert limit["default"] == 50
+    assert parameters["cursor"]["type"] == "string"
+
+
+def test_the_call_we_make_is_described_as_a_webhook() -> None:
+    call = DOCUMENT["webhooks"]["timerFired"]["post"]
+    headers = {parameter["name"] for parameter in call["parameters"]}
+    assert headers >= {
+        *("webhook-id", "webhook-timestamp", "webhook-signature"),
+        *("onthedot-scheduled-for", "onthedot-attempt", "user-agent"),
+    }
+    event = call["requestBody"]["content"]["application/json"]["example"]
+    assert event.keys() == {"type", "timestamp", "data"}
+    assert event["data"].keys() == {"id", "scheduled_for", "attempt"}
+    assert "2XX" in call["responses"]
