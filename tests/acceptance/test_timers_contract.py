@@ -91,7 +91,7 @@ class Handler:
 
 @contextmanager
 def fresh_database(servers: Servers, template: str) -> Iterator[str]:
-    name = f"onthedot_contract_{next(_numbers)}"
+    name = f"{template}_contract_{next(_numbers)}"
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
         connection.execute(f"drop database if exists {name} with (force)")
         connection.execute(f"create database {name} template {template} strategy file_copy")

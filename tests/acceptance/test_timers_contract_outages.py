@@ -180,21 +180,20 @@ async def test_a_database_that_takes_no_connections_is_told_by_503(
 
 
 async def test_a_handler_starts_without_its_database_and_serves_once_it_is_there(
-    services: Services, database_url: str, running_servers: Servers
+    services: Services, template: str, running_servers: Servers
 ) -> None:
-    later = f"{psycopg.conninfo.conninfo_to_dict(database_url)['dbname']}_later"
-    url = url_of(running_servers.database_url, later)
+    name = f"{template}_later"
+    url = url_of(running_servers.database_url, name)
     handler = await services.handler(until_ready=False, DATABASE_URL=url)
-    async with client_of(handler) as http:
-        await eventually(lambda: alive(http), within=20)
-        for answer in (await every_request(http, 1)).values():
-            assert_unavailable(answer)
-        with psycopg.connect(running_servers.database_url, autocommit=True) as server:
-            name = url_of("", later).rsplit("/", 1)[1]
-            server.execute(f"create database {name} template onthedot_template".encode())
+    with psycopg.connect(running_servers.database_url, autocommit=True) as server:
+        async with client_of(handler) as http:
+            await eventually(lambda: alive(http), within=20)
+            for answer in (await every_request(http, 1)).values():
+                assert_unavailable(answer)
+            server.execute(f"create database {name} template {template}".encode())
             await eventually(lambda: works_again(http))
-            await handler.stop()
-            server.execute(f"drop database {name} with (force)".encode())
+        await handler.stop()
+        server.execute(f"drop database {name} with (force)".encode())
 
 
 async def alive(http: httpx.AsyncClient) -> None:
