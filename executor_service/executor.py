@@ -35,6 +35,7 @@ CONNECTIONS = 4
 SHARE_OF_ROOM = 0.5
 PUT_OFF_SECONDS = 2.0
 CLAIM_SECONDS_MAX = 2.0
+BEAT_SECONDS_MAX = 2.0
 
 ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
 IN_FLIGHT = Gauge("onthedot_webhooks_in_flight", "Webhooks being sent.")
@@ -127,6 +128,7 @@ class Executor:
                 await asyncio.wait([claiming], timeout=CLAIM_SECONDS_MAX)
                 await _end(working)
                 await self._drain()
+                await self._rhythm.finish(BEAT_SECONDS_MAX)
                 await _end(always)
         finally:
             await self._close()

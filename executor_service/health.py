@@ -61,6 +61,9 @@ async def serve(settings: ExecutorSettings, lease: Lease) -> None:
         raise OSError(
             f"HEALTH_PORT: {settings.health_host}:{settings.health_port} is taken; choose another"
         ) from None
+    finally:
+        for listener in getattr(server, "servers", ()):
+            listener.close()
 
 
 def _json(body: object, *, status: int = 200) -> Response:

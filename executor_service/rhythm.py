@@ -27,16 +27,30 @@ class Rhythm:
             timezone=UTC,
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
+        self._under_way: set[asyncio.Task[object]] = set()
 
     def every(self, seconds: float, beat: Callable[[], Awaitable[object]], *, name: str) -> None:
         """Call `beat` now and then every so many seconds."""
+
+        async def tracked() -> None:
+            task = asyncio.ensure_future(beat())
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+            await asyncio.shield(task)
+
         self._scheduler.add_job(
-            beat, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, next_run_time=_now()
+            tracked, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, next_run_time=_now()
         )
 
     def stop(self, name: str) -> None:
         """Call this beat no more."""
         self._scheduler.remove_job(name)
+
+    async def finish(self, grace_seconds: float) -> None:
+        """Begin no more beats and let those under way end, within the grace."""
+        self._scheduler.pause()
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=grace_seconds)
 
     async def run(self) -> None:
         """Keep the rhythm until cancelled, whatever is done to the wall clock."""

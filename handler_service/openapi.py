@@ -75,7 +75,10 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the refusals of an endpoint; whatever else goes wrong is a problem too."""
+    """Describe the refusals of an endpoint; whatever else goes wrong is a problem too.
+
+    Being told so, FastAPI does not promise errors of its own.
+    """
     described: dict[int | str, dict[str, Any]] = {
         status: _refusal(EXAMPLES[status]) for status in statuses
     }
@@ -120,7 +123,6 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(definitions["$defs"])
-    _forget_the_frameworks_own_errors(document)
     document["webhooks"] = {"timerFired": {"post": _outbound_call()}}
     return document
 
@@ -128,16 +130,6 @@ def _build(app: FastAPI) -> dict[str, Any]:
 def _refusal(example: Problem) -> dict[str, Any]:
     content = {"schema": {"$ref": REF.format(model="ProblemOut")}, "example": example.body()}
     return {"description": example.title, "content": {MEDIA_TYPE: content}}
-
-
-def _forget_the_frameworks_own_errors(document: dict[str, Any]) -> None:
-    """FastAPI promises them for every route with a parameter; none is ever answered."""
-    for unused in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(unused, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            if MEDIA_TYPE not in operation["responses"].get("422", {}).get("content", {MEDIA_TYPE}):
-                del operation["responses"]["422"]
 
 
 def _outbound_call() -> dict[str, Any]:

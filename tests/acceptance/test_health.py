@@ -99,11 +99,11 @@ async def test_a_probe_is_answered_soon_while_the_servers_are_silent(services: S
             REDIS_URL=f"redis://{silent}/0",
         )
         async with httpx.AsyncClient() as http:
-            ready = await http.get(f"{handler.url}/readyz", timeout=1)
+            ready = await http.get(f"{handler.url}/readyz", timeout=2)
             assert (ready.status_code, ready.json()["redis"]) == (200, "unreachable")
 
             await eventually(lambda: answers(http, f"{other.url}/healthz"), within=20)
-            ready = await http.get(f"{other.url}/readyz", timeout=3)
+            ready = await http.get(f"{other.url}/readyz", timeout=5)
             assert (ready.status_code, ready.json()["postgres"]) == (503, "unreachable")
 
 

@@ -119,7 +119,7 @@ async def test_broken_connections_under_load_lose_nothing_that_was_confirmed(
         await asyncio.sleep(0)
         broken += await asyncio.to_thread(break_connections, database)
         answers += await asyncio.gather(*creating)
-    assert broken > 4
+    assert broken >= 4
 
     statuses = Counter(answer.status_code for answer in answers)
     assert statuses.keys() <= {201, 503}
@@ -217,7 +217,7 @@ async def test_a_database_that_is_not_migrated_is_told_by_503(
 async def test_a_database_that_stands_still_is_told_by_503_in_time(
     services: Services, database: psycopg.Connection[Any], database_url: str
 ) -> None:
-    handler = await services.handler(CREATE_WAIT_SECONDS="0.5")
+    handler = await services.handler(CREATE_WAIT_SECONDS="1.5")
     async with client_of(handler) as http:
         timer_id = await create(http)
         with frozen(database_url):
@@ -232,7 +232,7 @@ async def test_a_database_that_stands_still_is_told_by_503_in_time(
                 *(http.post("/timers", json={**FINE, "url": f"{URL}?queued"}) for _ in range(50)),
                 http.post("/timers/batch", json={"timers": [FINE, FINE]}),
             )
-            assert 0.4 < loop.time() - began < 3
+            assert 1 < loop.time() - began < 8
             for answer in [*queued, *await asyncio.gather(*under_way)]:
                 assert_unavailable(answer)
             assert (await http.get(f"/timers/{timer_id}")).status_code == 200
@@ -245,7 +245,7 @@ async def test_a_database_that_stands_still_is_told_by_503_in_time(
 async def test_too_many_waiting_creates_are_turned_away_at_once(
     services: Services, database: psycopg.Connection[Any], database_url: str
 ) -> None:
-    handler = await services.handler(CREATES_WAITING_MAX="5")
+    handler = await services.handler(CREATES_WAITING_MAX="5", CREATE_WAIT_SECONDS="20")
     async with client_of(handler) as http:
         with frozen(database_url):
             # Two are being written, each alone in its group; five may wait behind them.
@@ -298,7 +298,7 @@ async def test_a_row_that_postgres_refuses_does_not_fail_those_it_came_with(
     database_url: str,
     poison: dict[str, object],
 ) -> None:
-    handler = await services.handler()
+    handler = await services.handler(CREATE_WAIT_SECONDS="20")
     async with client_of(handler) as http:
         with frozen(database_url):
             # While two writes hang on the lock, all others gather into one group.
@@ -308,7 +308,8 @@ async def test_a_row_that_postgres_refuses_does_not_fail_those_it_came_with(
                 await eventually(lambda n=sessions: waiting_for_a_lock(database, n))
             timers = [FINE] * 20 + [poison] + [FINE] * 20 + [poison] + [FINE] * 20
             creating = [asyncio.create_task(http.post("/timers", json=timer)) for timer in timers]
-            await eventually(lambda: received(http, len(timers)))
+            # By the time of an answer to something else most of them have come.
+            assert (await http.get("/healthz")).status_code == 200
         answers = await asyncio.gather(*creating)
         for answer, timer in zip(answers, timers, strict=True):
             if timer is poison:
@@ -319,12 +320,6 @@ async def test_a_row_that_postgres_refuses_does_not_fail_those_it_came_with(
         assert stored(database) == 62
         ids = [answer.json()["id"] for answer in answers if answer.status_code == 201]
         assert len(set(ids)) == 60
-
-
-async def received(http: httpx.AsyncClient, requests: int) -> None:
-    """Every request after this one is behind them; so they are at the handler."""
-    assert (await http.get("/healthz")).status_code == 200
-    del requests
 
 
 async def test_a_batch_with_a_row_that_postgres_refuses_creates_nothing(
@@ -384,7 +379,7 @@ async def test_no_password_reaches_the_log(services: Services, database_url: str
 async def test_clients_that_vanish_leave_the_others_alone(
     services: Services, database: psycopg.Connection[Any], database_url: str
 ) -> None:
-    handler = await services.handler()
+    handler = await services.handler(CREATE_WAIT_SECONDS="20")
     body = json.dumps({**FINE, "url": f"{URL}?vanished"}).encode()
     head = b"POST /timers HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     whole = head + b"content-length: %d\r\n\r\n" % len(body) + body
@@ -428,10 +423,10 @@ async def creates_at_speed(
         batch = {"timers": [{"seconds": 1, "url": URL}] * 10}
         for _ in range(10):
             assert (await http.post("/timers/batch", json=batch)).status_code == 201
-        assert loop.time() - began < 3
+        assert loop.time() - began < 8, "one silence of Redis for each create"
         assert stored(database) == 150
 
-        ready = await http.get("/readyz", timeout=2)
+        ready = await http.get("/readyz", timeout=5)
         assert ready.status_code == 200
         assert ready.json() == {"status": "ready", "postgres": "ok", "redis": "unreachable"}
     await handler.stop()
