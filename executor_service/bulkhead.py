@@ -12,14 +12,19 @@ from collections.abc import Awaitable, Callable
 
 from shared.runs.moves import Claim
 
+SLOW_SECONDS = 3.0
+
 
 class _Lane:
-    __slots__ = ("in_flight", "queues", "waiting")
+    __slots__ = ("fired", "in_flight", "is_slow", "looks", "queues", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Claim] = deque()
         self.in_flight = 0
         self.queues = False  # for a place under the common limit
+        self.fired = 0  # since the last look
+        self.looks = 0
+        self.is_slow = False
 
 
 class Bulkhead:
@@ -53,12 +58,37 @@ class Bulkhead:
         lane.waiting.append(claim)
         self._start(destination, lane)
 
-    def take_waiting(self, *, beyond: int = 0) -> list[Claim]:
-        """Take back what waits beyond the first `beyond` of each lane: the last to come, first."""
-        taken = []
+    def take_waiting(self) -> list[Claim]:
+        """Take back all that waits."""
+        taken: list[Claim] = []
         for lane in self._lanes.values():
-            while len(lane.waiting) > beyond:
-                taken.append(lane.waiting.pop())
+            taken += lane.waiting
+            lane.waiting.clear()
+        return taken
+
+    def look(self) -> None:
+        """See which lanes keep up; to be called each second.
+
+        A lane that would not be empty within `SLOW_SECONDS` at the pace of the last second is slow.
+        One that came since the last look has not shown its pace yet.
+        """
+        for lane in self._lanes.values():
+            lane.is_slow = lane.looks > 0 and len(lane.waiting) > lane.fired * SLOW_SECONDS
+            lane.looks += 1
+            lane.fired = 0
+
+    def take_from_slow(self, *, runs: int, size: int) -> list[Claim]:
+        """Take back so many waiting runs and bytes of payload of slow lanes, longest first."""
+        taken: list[Claim] = []
+        slow = [lane for lane in self._lanes.values() if lane.is_slow and lane.waiting]
+        while slow and (len(taken) < runs or size > 0):
+            lane = max(slow, key=lambda lane: len(lane.waiting))
+            for _ in range(max(1, len(lane.waiting) // 8)):
+                claim = lane.waiting.pop()
+                taken.append(claim)
+                size -= len(claim.payload or b"")
+            if not lane.waiting:
+                slow.remove(lane)
         return taken
 
     async def finish(self, grace_seconds: float) -> None:
@@ -88,6 +118,7 @@ class Bulkhead:
         try:
             while lane.waiting:
                 await self._fire(lane.waiting.popleft())
+                lane.fired += 1
                 if self._queue or self._is_finishing:
                     break
         finally:

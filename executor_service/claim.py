@@ -13,7 +13,7 @@ from executor_service.lease import Lease
 from executor_service.lock import ClaimLock
 from shared import database, wakeup
 from shared.runs import moves
-from shared.runs.moves import Claim
+from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
 # A run overdue by more than this is backlog; one overdue by less is still on time as far as
@@ -26,6 +26,9 @@ WAKE_AHEAD_SECONDS = 0.25
 # Polls that follow wake-ups keep this distance, so that a stream of them costs a bounded number of
 # claims.
 WAKE_DISTANCE_SECONDS = 0.02
+
+# Waiting for a connection, and both claims of a batch; the statements' own limits are shorter.
+CLAIM_SECONDS_MAX = 15.0
 
 CLAIMED = Counter("onthedot_runs_claimed", "Runs claimed.")
 CLAIM_SECONDS = Histogram(
@@ -50,6 +53,7 @@ class Claimer:
         *,
         room: Callable[[], int],
         take: Callable[[list[Claim]], None],
+        holds: Callable[[Held], bool],
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -58,6 +62,8 @@ class Claimer:
         self._lock = ClaimLock(redis, wait_seconds=settings.lock_wait_seconds)
         self._room = room
         self._take = take
+        self._holds = holds
+        self._is_unsure = False
         self._poll_at = 0.0
         self._polled_at = 0.0
         self._lacked_room = False
@@ -96,7 +102,7 @@ class Claimer:
                 continue
             try:
                 await self._poll()
-            except database.Unavailable as error:
+            except database.Failure as error:
                 log.warning("poll.failed", error=type(error).__name__)
             self._polled_at = monotonic()
 
@@ -112,46 +118,73 @@ class Claimer:
     async def _poll(self) -> None:
         """Claim batch after batch until nothing more is due soon, or there is no room."""
         self._lacked_room = False
-        called_others = False
+        has_called_others = False
         while not (self._lacked_room or self._stopped):
             most = min(self._room(), self._settings.claim_batch)
             if most <= 0:
                 self._lacked_room = True
                 return
-            claimed = await self._claim_batch(most)
-            if len(claimed) < most:
+            if await self._claim_batch(most) < most:
                 return
-            if not called_others:
+            if not has_called_others:
                 # A full batch: more is due than one claim takes. Let the others come and share it.
-                called_others = await wakeup.publish(self._redis, due_in_seconds=0)
+                has_called_others = True
+                await wakeup.publish(self._redis, due_in_seconds=0)
             await asyncio.sleep(0)
 
-    async def _claim_batch(self, most: int) -> list[Claim]:
-        """Claim one batch: what is due about now, then backlog as far as half the room goes."""
+    async def _claim_batch(self, most: int) -> int:
+        """Claim one batch: what is due about now, then backlog; answer how many.
+
+        Backlog gets what half the room leaves, and a tenth of a batch however full the room is.
+        """
         started = monotonic()
         settings = self._settings
-        async with self._lock.held(), self._pool.connection() as connection:
-            claimed = await moves.claim(
-                connection,
-                executor_id=self._lease.executor_id,
-                lease_seconds=settings.lease_seconds,
-                late_seconds=ON_TIME_SECONDS,
-                ahead_seconds=settings.claim_ahead_seconds,
-                most=most,
+        async with (
+            self._lock.held(),
+            database.connection(self._pool, seconds=CLAIM_SECONDS_MAX) as connection,
+        ):
+            if self._is_unsure:
+                await self._give_back_strays(connection)
+            claimed = await self._claim(
+                connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, most
             )
-            # Half of the room is kept for what is on time.
-            spare = min(most - len(claimed), self._room() - settings.room // 2)
+            for_backlog = max(self._room() - settings.room // 2, settings.claim_batch // 10)
+            spare = min(most - claimed, for_backlog)
             if spare > 0:
-                claimed += await moves.claim(
-                    connection,
-                    executor_id=self._lease.executor_id,
-                    lease_seconds=settings.lease_seconds,
-                    late_seconds=EVER_SECONDS,
-                    ahead_seconds=-ON_TIME_SECONDS,
-                    most=spare,
-                )
+                claimed += await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, spare)
         CLAIM_SECONDS.observe(monotonic() - started)
-        BATCH.observe(len(claimed))
-        CLAIMED.inc(len(claimed))
-        self._take(claimed)
+        BATCH.observe(claimed)
+        CLAIMED.inc(claimed)
         return claimed
+
+    async def _claim(
+        self, connection: database.Connection, late: float, ahead: float, most: int
+    ) -> int:
+        # Until the answer is here, the claim may be made and we not know of it.
+        self._is_unsure = True
+        claims = await moves.claim(
+            connection,
+            executor_id=self._lease.executor_id,
+            late_seconds=late,
+            ahead_seconds=ahead,
+            most=most,
+        )
+        self._take(claims)
+        self._is_unsure = False
+        return len(claims)
+
+    async def _give_back_strays(self, connection: database.Connection) -> None:
+        """Give back what was claimed in our name by a claim whose answer never came.
+
+        Nobody else would: to others we are alive. What we do hold is told by its fence.
+        """
+        found = await moves.held_by(
+            connection,
+            executor_id=self._lease.executor_id,
+            ahead_seconds=self._settings.claim_ahead_seconds,
+        )
+        strays = [held for held in found if not self._holds(held)]
+        if strays:
+            log.warning("claims.given_back", runs=len(strays))
+            await moves.release(connection, strays)
+        self._is_unsure = False

@@ -6,6 +6,7 @@ poll ──claim──▶ held, until the instant ──▶ bulkhead ──fire�
 
 import asyncio
 import heapq
+from collections.abc import Sequence
 from itertools import count
 
 import structlog
@@ -17,7 +18,7 @@ from executor_service.claim import Claimer
 from executor_service.client import Clients, read_target
 from executor_service.clock import DatabaseClock
 from executor_service.egress import Egress
-from executor_service.fire import Sender
+from executor_service.fire import PutOff, Sender
 from executor_service.lease import Lease
 from executor_service.partitions import make_partitions
 from executor_service.record import Recorder
@@ -25,16 +26,17 @@ from executor_service.rescue import rescue
 from executor_service.resolver import Resolver
 from executor_service.rhythm import Rhythm
 from shared import database, wakeup
-from shared.runs.moves import Claim
+from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
 # A claimer, a recorder, a heartbeat and a rescue may each be at it.
 CONNECTIONS = 4
-# A destination whose receiver is slow may hold this share of the room; what it holds beyond is
-# given back when the room gets short, to be due again a little later.
-SHARE_OF_ROOM = 0.5
+# When less of the room than this is free, runs that wait for slow destinations are given back, to
+# be due again a little later.
+ROOM_KEPT_FREE = 0.25
 PUT_OFF_SECONDS = 2.0
 CLAIM_SECONDS_MAX = 2.0
+PARTITIONS_SECONDS = 600
 BEAT_SECONDS_MAX = 2.0
 
 ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
@@ -62,6 +64,7 @@ class Executor:
             self._clock,
             lease_seconds=settings.lease_seconds,
             margin_seconds=settings.lease_margin_seconds,
+            claim_ahead_seconds=settings.claim_ahead_seconds,
         )
         self._sender = Sender(
             clients=Clients(
@@ -87,19 +90,21 @@ class Executor:
             self._lease,
             room=lambda: self._room,
             take=self._take,
+            holds=self._holds,
         )
         self._rhythm = Rhythm()
         self._held: list[tuple[float, int, Claim]] = []  # a heap by due instant
         self._order = count()
         self._earlier = asyncio.Event()
-        self._taken = 0  # runs that take up room: held, waiting, in flight, not yet recorded
-        self._taken_bytes = 0
+        # All that takes up room: held, waiting, in flight, not yet recorded.
+        self._mine: dict[tuple[int, int, int], Claim] = {}
+        self._mine_bytes = 0
 
     @property
     def _room(self) -> int:
-        if self._taken_bytes >= self._settings.room_bytes:
+        if self._mine_bytes >= self._settings.room_bytes:
             return 0
-        return self._settings.room - self._taken
+        return self._settings.room - len(self._mine)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then drain. Raises what made a part of it fail for good."""
@@ -114,7 +119,7 @@ class Executor:
                 self._rhythm.every(settings.poll_seconds, self._beat, name="heartbeat")
                 self._rhythm.every(settings.poll_seconds, self._poll, name="poll")
                 self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
-                self._rhythm.every(3_600, self._partitions, name="partitions")
+                self._rhythm.every(PARTITIONS_SECONDS, self._partitions, name="partitions")
                 always.append(group.create_task(self._rhythm.run()))
                 claiming = group.create_task(self._claimer.run())
                 working = [
@@ -147,7 +152,7 @@ class Executor:
         self._claimer.poll_within(0.0)
 
     async def _rescue(self) -> None:
-        if await rescue(self._settings, self._pool, self._lease):
+        if await rescue(self._pool, self._lease):
             self._claimer.poll_within(0.0)
 
     async def _partitions(self) -> None:
@@ -157,9 +162,12 @@ class Executor:
         """Hold a batch until each run's instant."""
         for claim in claims:
             heapq.heappush(self._held, (claim.due_at / 1e6, next(self._order), claim))
-            self._taken_bytes += len(claim.payload or b"")
-        self._taken += len(claims)
+            self._mine[_key(claim)] = claim
+            self._mine_bytes += _size(claim)
         self._earlier.set()
+
+    def _holds(self, held: Held) -> bool:
+        return (held.job_id, held.scheduled_for, held.fence) in self._mine
 
     async def _dispatch(self) -> None:
         """Hand each held run to the bulkhead when its instant has come by the database's clock.
@@ -187,29 +195,27 @@ class Executor:
         else:
             started_at = self._clock.now()
             outcome = await self._sender.fire(claim)
-            self._recorder.put(
-                claim,
-                outcome,
-                started_at=started_at,
-                finished_at=max(started_at, self._clock.now()),
-            )
-        self._taken_bytes -= len(claim.payload or b"")
+            if isinstance(outcome, PutOff):
+                self._recorder.give_back([claim], delay_seconds=PUT_OFF_SECONDS)
+                return
+            finished_at = max(started_at, self._clock.now())
+            self._recorder.put(claim, outcome, started_at=started_at, finished_at=finished_at)
 
-    def _settled(self, runs: int) -> None:
-        self._taken -= runs
+    def _settled(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
+            if self._mine.pop(_key(claim), None) is not None:
+                self._mine_bytes -= _size(claim)
         self._claimer.room_was_made()
 
     def _make_room(self) -> None:
-        """When the room is short, put off what waits for destinations that hog it."""
+        """When the room is short, put off what waits for destinations that do not keep up."""
         settings = self._settings
-        if self._room > settings.room * (1 - SHARE_OF_ROOM) / 2:
-            return
-        surplus = self._bulkhead.take_waiting(beyond=int(settings.room * SHARE_OF_ROOM))
-        self._put_off(surplus, delay_seconds=PUT_OFF_SECONDS)
-
-    def _put_off(self, claims: list[Claim], *, delay_seconds: float) -> None:
-        self._taken_bytes -= sum(len(claim.payload or b"") for claim in claims)
-        self._recorder.give_back(claims, delay_seconds=delay_seconds)
+        self._bulkhead.look()
+        runs = int(settings.room * ROOM_KEPT_FREE) - (settings.room - len(self._mine))
+        size = int(settings.room_bytes * ROOM_KEPT_FREE) - (settings.room_bytes - self._mine_bytes)
+        if runs > 0 or size > 0:
+            surplus = self._bulkhead.take_from_slow(runs=runs, size=size)
+            self._recorder.give_back(surplus, delay_seconds=PUT_OFF_SECONDS)
 
     async def _drain(self) -> None:
         """Give back what was not sent, finish what was, record it, leave."""
@@ -218,16 +224,18 @@ class Executor:
         self._held.clear()
         self._rhythm.stop("poll")
         self._rhythm.stop("rescue")
-        self._put_off(unsent, delay_seconds=0.0)
+        self._recorder.give_back(unsent)
         await wakeup.publish(self._redis, due_in_seconds=0)
         await self._bulkhead.finish(self._settings.stop_grace_seconds)
         try:
             async with asyncio.timeout(self._settings.lease_seconds):
                 await self._recorder.drained()
                 self._rhythm.stop("heartbeat")
-                await self._lease.leave(ahead_seconds=self._settings.claim_ahead_seconds)
-        except database.Unavailable as error:
-            log.warning("executor.left_unrecorded", runs=self._taken, error=type(error).__name__)
+                await self._lease.leave()
+        except database.Failure as error:
+            log.warning(
+                "executor.left_unrecorded", runs=len(self._mine), error=type(error).__name__
+            )
 
     async def _close(self) -> None:
         self._sender.resolver.close()
@@ -247,6 +255,14 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=0.2)
+
+
+def _key(claim: Claim) -> tuple[int, int, int]:
+    return claim.job_id, claim.scheduled_for, claim.fence
+
+
+def _size(claim: Claim) -> int:
+    return len(claim.payload) if claim.payload is not None else 0
 
 
 def _destination(claim: Claim) -> str:

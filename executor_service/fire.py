@@ -13,7 +13,7 @@ from pyreqwest.response import Response
 from executor_service.client import Clients, Target, read_target, reason, was_never_sent
 from executor_service.clock import DatabaseClock
 from executor_service.egress import Address, Egress
-from executor_service.resolver import Resolver
+from executor_service.resolver import Resolver, ResolverBusy
 from executor_service.retry import is_retried, retry_after_seconds
 from executor_service.signing import signature
 from shared import VERSION
@@ -23,6 +23,8 @@ RESPONSE_READ_MAX = 65_536  # bytes read before the connection is cut
 RESPONSE_KEPT_MAX = 1_024  # bytes kept in history
 NO_CONTENT = 204
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+# The client's to set. The handler refuses them; a row that came another way must not smuggle them.
+OF_THE_CONNECTION = ("host", "content-length", "transfer-encoding", "connection")
 USER_AGENT = f"onthedot/{VERSION}"
 
 
@@ -53,6 +55,11 @@ class Refused:
     response: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """Not sent, for want of something of ours: no attempt."""
+
+
 Outcome = Delivered | Failed | Refused
 
 
@@ -66,7 +73,7 @@ class Sender:
     clock: DatabaseClock
     resolve_seconds: float
 
-    async def fire(self, claim: Claim) -> Outcome:
+    async def fire(self, claim: Claim) -> Outcome | PutOff:
         """Make one attempt at a run, within its timeout. Whatever happens is an outcome.
 
         The client keeps the timeout, from connecting to the end of the answer.
@@ -80,10 +87,11 @@ class Sender:
         except Exception as error:  # noqa: BLE001  # one run that cannot be sent must not stop the others
             return Refused(f"invalid: the stored webhook cannot be sent ({type(error).__name__})")
 
-    async def _attempt(self, claim: Claim) -> Outcome:
+    async def _attempt(self, claim: Claim) -> Outcome | PutOff:
         deadline = monotonic() + claim.timeout_seconds
         target = read_target(claim.url)
-        addresses = await self._addresses(target)
+        seconds = min(self.resolve_seconds, claim.timeout_seconds)
+        addresses = await self._addresses(target, seconds)
         if not isinstance(addresses, list):
             return addresses
         headers, body = self._message(claim)
@@ -107,20 +115,21 @@ class Sender:
                 outcome = Failed(f"connect: {reason(error)}")
         return outcome
 
-    async def _addresses(self, target: Target) -> list[Address] | Failed | Refused:
+    async def _addresses(
+        self, target: Target, seconds: float
+    ) -> list[Address] | Failed | Refused | PutOff:
         """The addresses that may be reached, or why there are none."""
         if target.address is not None:
             found = [target.address]
         else:
             try:
-                async with asyncio.timeout(self.resolve_seconds):
-                    found = await self.resolver.resolve(target.host)
+                found = await self.resolver.resolve(target.host, seconds=seconds)
+            except ResolverBusy:
+                return PutOff()
             except TimeoutError:
                 return Failed("dns: no answer in time")
-            except (OSError, UnicodeError) as error:
-                return Failed(
-                    f"dns: {error.strerror if isinstance(error, OSError) else 'bad name'}"
-                )
+            except OSError as error:
+                return Failed(f"dns: {error.strerror}")
         allowed = [address for address in found if self.egress.refusal(address) is None]
         if found and not allowed:
             refusal = self.egress.refusal(found[0])
@@ -136,6 +145,8 @@ class Sender:
         headers = {}
         if claim.headers:
             headers = {name.lower(): value for name, value in claim.headers.items()}
+            for name in OF_THE_CONNECTION:
+                headers.pop(name, None)
         if body:
             headers.setdefault("content-type", "application/json")
         webhook_id = run_id(claim)
@@ -189,7 +200,7 @@ async def _head(response: Response) -> bytes:
             size += len(chunk)
             if len(kept) < RESPONSE_KEPT_MAX:
                 kept += bytes(chunk[: RESPONSE_KEPT_MAX - len(kept)])
-    except (PyreqwestError, TimeoutError):
+    except (PyreqwestError, asyncio.CancelledError):
         pass
     return kept
 

@@ -20,7 +20,8 @@ from shared import VERSION, database
 RENEWALS = Counter("onthedot_lease_renewals", "Heartbeats, by result.", ["result"])
 
 _REGISTER = """
-insert into executors (id, host, version) values (%(id)s, %(host)s, %(version)s)
+insert into executors (id, host, version, lease_seconds, claim_ahead_seconds)
+values (%(id)s, %(host)s, %(version)s, %(lease_seconds)s, %(claim_ahead_seconds)s)
 returning clock_timestamp()
 """
 _RENEW = "update executors set heartbeat_at = now() where id = %(id)s returning clock_timestamp()"
@@ -29,10 +30,13 @@ delete from executors
 where id = %(id)s
     and not exists (
         select from schedules
-        where due_at <= now() + %(ahead_seconds)s * interval '1 second'
+        where due_at <= now() + claim_ahead_seconds * interval '1 second'
             and state = 'executing' and executor_id = %(id)s
     )
 """
+
+# A heartbeat without an answer is given up in time for another one within the lease.
+ANSWER_SECONDS_MAX = 2.0
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,11 +51,13 @@ class Lease:
         *,
         lease_seconds: float,
         margin_seconds: float,
+        claim_ahead_seconds: float,
     ) -> None:
         self._pool = pool
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._margin_seconds = margin_seconds
+        self._claim_ahead_seconds = claim_ahead_seconds
         self._registered = False
         self._holds_until = float("-inf")
         self._connected_since = float("inf")
@@ -68,12 +74,13 @@ class Lease:
 
     @property
     def may_rescue(self) -> bool:
-        """Whether we have been connected for a full lease.
+        """Whether we hold a lease, and have been connected for the length of one.
 
         Before that, the silence of others may only be our own: after an outage of Postgres,
         everyone gets a lease's time to come back and record what was sent.
         """
-        return monotonic() - self._connected_since >= self._lease_seconds
+        connected_seconds = monotonic() - self._connected_since
+        return self.is_held and connected_seconds >= self._lease_seconds
 
     async def renew(self) -> None:
         """Say that we are alive, and read the database's clock. Never raises for an outage."""
@@ -84,26 +91,34 @@ class Lease:
             elif not await self._beat():
                 self._forgotten()
                 await self._register()
-        except (*database.Unavailable, database.NotMigrated) as error:
+        except database.Failure as error:
             RENEWALS.labels("failed").inc()
             self._connected_since = float("inf")
             log.warning("lease.not_renewed", error=type(error).__name__, held=self.is_held)
             return
         RENEWALS.labels("renewed").inc()
+        if monotonic() >= self._holds_until:
+            # We were cut off, be it that an answer hung: so were the others, perhaps.
+            self._connected_since = monotonic()
         # The lease runs from before we asked: the database's own reckoning can only end later.
         self._holds_until = asked_at + self._lease_seconds - self._margin_seconds
-        self._connected_since = min(self._connected_since, monotonic())
 
-    async def leave(self, *, ahead_seconds: float) -> None:
+    async def leave(self) -> None:
         """Take this executor off the list, unless a run is still held: then others rescue it."""
         self._holds_until = float("-inf")
-        async with self._pool.connection() as connection:
-            await connection.execute(
-                _LEAVE, {"id": self.executor_id, "ahead_seconds": ahead_seconds}
-            )
+        async with database.connection(self._pool, seconds=ANSWER_SECONDS_MAX) as connection:
+            await connection.execute(_LEAVE, {"id": self.executor_id})
 
     async def _register(self) -> None:
-        values = {"id": self.executor_id, "host": socket.gethostname(), "version": VERSION}
+        """Take a lease under a new id; the row of a try whose answer was lost lapses by itself."""
+        self.executor_id = str(uuid4())
+        values = {
+            "id": self.executor_id,
+            "host": socket.gethostname(),
+            "version": VERSION,
+            "lease_seconds": self._lease_seconds,
+            "claim_ahead_seconds": self._claim_ahead_seconds,
+        }
         await self._tell(_REGISTER, values)
         self._registered = True
         log.info("lease.taken", executor_id=self.executor_id)
@@ -112,7 +127,7 @@ class Lease:
         return await self._tell(_RENEW, {"id": self.executor_id})
 
     async def _tell(self, statement: str, values: Mapping[str, object]) -> bool:
-        async with self._pool.connection() as connection:
+        async with database.connection(self._pool, seconds=ANSWER_SECONDS_MAX) as connection:
             asked_at = monotonic()
             cursor = await connection.execute(statement.encode(), values)
             row = await cursor.fetchone()
@@ -127,4 +142,3 @@ class Lease:
         log.warning("lease.lost", executor_id=self.executor_id)
         self._registered = False
         self._holds_until = float("-inf")
-        self.executor_id = str(uuid4())

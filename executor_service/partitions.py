@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Identifier, Literal
 from shared import database
 
 DAYS_AHEAD = 7
+MAKE_SECONDS_MAX = 15.0
 # The lock lets executors that start together make a day one after another.
 LOCK = "lock table executions_default in exclusive mode"
 # Filled before it is attached: Postgres refuses a partition whose rows the default one has.
@@ -29,13 +30,14 @@ log = structlog.stdlib.get_logger(__name__)
 
 async def make_partitions(pool: database.Pool) -> None:
     """Make the partitions of today and the days ahead that do not exist yet."""
-    try:
-        async with pool.connection() as connection:
-            today = await _one(connection, "select (now() at time zone 'UTC')::date")
-            for days in range(DAYS_AHEAD + 1):
+    # The days ahead first: they are empty, while today's may have much to move.
+    for days in reversed(range(DAYS_AHEAD + 1)):
+        try:
+            async with database.connection(pool, seconds=MAKE_SECONDS_MAX) as connection:
+                today = await _one(connection, "select (now() at time zone 'UTC')::date")
                 await _make(connection, today + timedelta(days=days))
-    except (*database.Unavailable, database.NotMigrated) as error:
-        log.warning("partitions.not_made", error=type(error).__name__)
+        except database.Failure as error:
+            log.warning("partition.not_made", days_ahead=days, error=type(error).__name__)
 
 
 async def _make(connection: database.Connection, day: date) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import structlog
 from prometheus_client import Counter, Histogram
-from psycopg import Error
+from psycopg import DataError, Error, IntegrityError
 
 from executor_service.fire import Delivered, Failed, Outcome, Refused
 from executor_service.retry import DEFAULT_POLICY, RetryPolicy
@@ -19,6 +19,7 @@ from shared.runs.moves import Attempt, Claim
 BATCH_MAX = 500  # 500 at once cost 16 µs a row, 1,000 cost 54
 GATHER_SECONDS = 0.004
 RETRY_SECONDS_MAX = 1.0
+WRITE_SECONDS_MAX = 12.0  # the statement's own limit is 10
 
 FIRED = Counter("onthedot_webhooks_fired", "Attempts, by what the run did next.", ["move"])
 FENCED = Counter(
@@ -48,7 +49,7 @@ class Recorder:
         self,
         pool: database.Pool,
         *,
-        settled: Callable[[int], None],
+        settled: Callable[[Sequence[Claim]], None],
         policy: RetryPolicy = DEFAULT_POLICY,
     ) -> None:
         self._pool = pool
@@ -117,20 +118,20 @@ class Recorder:
         delay = 0.05
         while True:
             try:
-                async with self._pool.connection() as connection:
+                async with database.connection(self._pool, seconds=WRITE_SECONDS_MAX) as connection:
                     moved = await move(connection, items)
-            except database.Unavailable as error:
+            except (DataError, IntegrityError) as error:
+                await self._write_apart(name, move, items, error)
+                return
+            except database.Failure as error:
                 log.warning(
                     "record.postponed", move=name, runs=len(items), error=type(error).__name__
                 )
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
-            except Error as error:
-                await self._write_apart(name, move, items, error)
-                return
             else:
                 FENCED.labels(name).inc(len(items) - len(moved))
-                self._settled(len(items))
+                self._settled(_claims(items))
                 return
 
     async def _write_apart(
@@ -147,7 +148,11 @@ class Recorder:
             return
         # Nothing a receiver says can lead here (its words are stored as bytes); say it loudly.
         log.error("record.refused", move=name, error=type(error).__name__, sqlstate=error.sqlstate)
-        self._settled(1)
+        self._settled(_claims(items))
+
+
+def _claims(items: Sequence[Attempt] | Sequence[Claim]) -> list[Claim]:
+    return [item.claim if isinstance(item, Attempt) else item for item in items]
 
 
 def _decide(

@@ -7,26 +7,29 @@ from executor_service.lease import Lease
 from executor_service.retry import DEFAULT_POLICY
 from shared import database
 from shared.runs import moves
-from shared.settings import ExecutorSettings
 
 RESCUED = Counter("onthedot_runs_rescued", "Runs taken from lapsed executors, by move.", ["move"])
+
+RESCUE_SECONDS_MAX = 10.0
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-async def rescue(settings: ExecutorSettings, pool: database.Pool, lease: Lease) -> bool:
+async def rescue(pool: database.Pool, lease: Lease) -> bool:
     """Take back the runs of lapsed executors; answer whether there were any to look for now."""
-    if not (lease.is_held and lease.may_rescue):
+    if not lease.may_rescue:
         return False
     try:
-        async with pool.connection() as connection:
+        async with database.connection(pool, seconds=RESCUE_SECONDS_MAX) as connection:
+            # Asked again: waiting for a connection may have taken as long as an outage does.
+            if not _still_may(lease):
+                return False
             moved = await moves.rescue(
                 connection,
-                lease_seconds=settings.lease_seconds,
-                ahead_seconds=settings.claim_ahead_seconds,
+                executor_id=lease.executor_id,
                 attempts_max=DEFAULT_POLICY.max_attempts,
             )
-    except database.Unavailable as error:
+    except database.Failure as error:
         log.warning("rescue.failed", error=type(error).__name__)
         return False
     for move, runs in moved.items():
@@ -34,3 +37,7 @@ async def rescue(settings: ExecutorSettings, pool: database.Pool, lease: Lease) 
     if any(moved.values()):
         log.warning("runs.rescued", **moved)
     return any(moved.values())
+
+
+def _still_may(lease: Lease) -> bool:
+    return lease.may_rescue

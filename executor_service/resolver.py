@@ -2,6 +2,10 @@
 
 Looked up again every few seconds and once for all who ask at the same time; the answer is vetted
 by egress on every use, so a name that starts to point inwards is refused at the next call.
+
+A name server that hangs holds a thread for each of its names. So a failure is remembered for a
+while, and who finds every thread taken is told so at once: their webhook is put off, and costs no
+attempt.
 """
 
 import asyncio
@@ -13,8 +17,15 @@ from time import monotonic
 from executor_service.egress import Address
 
 KEPT_SECONDS = 10.0
+FAILURE_KEPT_SECONDS = 5.0
 NAMES_MAX = 10_000
-THREADS = 32  # a resolver that hangs holds one of these per name, and nobody else
+THREADS = 64
+
+Answer = list[Address] | OSError
+
+
+class ResolverBusy(Exception):  # noqa: N818  # not an error of the name that was asked for
+    """Every thread waits for a name server; ask again later."""
 
 
 class Resolver:
@@ -22,41 +33,61 @@ class Resolver:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
-        self._known: dict[str, tuple[float, list[Address]]] = {}
-        self._asked: dict[str, asyncio.Task[list[Address]]] = {}
+        self._known: dict[str, tuple[float, Answer]] = {}
+        self._asked: dict[str, asyncio.Task[Answer]] = {}
 
-    async def resolve(self, name: str) -> list[Address]:
-        """Answer a name's addresses, in the system's order of preference; OSError for none."""
-        known = self._known.get(name)
-        if known is not None and monotonic() - known[0] < KEPT_SECONDS:
-            return known[1]
-        task = self._asked.get(name)
-        if task is None:
-            task = self._asked[name] = asyncio.create_task(self._look_up(name))
-            task.add_done_callback(lambda done: self._heard(name, done))
-        return await asyncio.shield(task)
+    async def resolve(self, name: str, *, seconds: float) -> list[Address]:
+        """Answer a name's addresses, in the system's order of preference.
+
+        Raises OSError for a name that has none, TimeoutError when there is no answer in time, and
+        ResolverBusy when the name was not even asked for.
+        """
+        answer = self._remembered(name)
+        if answer is None:
+            if name not in self._asked and len(self._asked) >= THREADS:
+                raise ResolverBusy
+            try:
+                async with asyncio.timeout(seconds):
+                    answer = await asyncio.shield(self._ask(name))
+            except TimeoutError:
+                self._known[name] = (monotonic() + FAILURE_KEPT_SECONDS, TimeoutError())
+                raise
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """Stop without waiting for look-ups that hang."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _look_up(self, name: str) -> list[Address]:
+    def _remembered(self, name: str) -> Answer | None:
+        kept_until, answer = self._known.get(name, (0.0, None))
+        return answer if monotonic() < kept_until else None
+
+    def _ask(self, name: str) -> asyncio.Task[Answer]:
+        """Share the look-up that is under way, or begin one."""
+        task = self._asked.get(name)
+        if task is None:
+            task = self._asked[name] = asyncio.create_task(self._look_up(name))
+            task.add_done_callback(lambda _: self._asked.pop(name, None))
+        return task
+
+    async def _look_up(self, name: str) -> Answer:
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _getaddrinfo, name)
+        answer = await loop.run_in_executor(self._threads, _getaddrinfo, name)
+        kept = FAILURE_KEPT_SECONDS if isinstance(answer, OSError) else KEPT_SECONDS
         if len(self._known) >= NAMES_MAX:
             self._known.clear()
-        self._known[name] = (monotonic(), found)
-        return found
-
-    def _heard(self, name: str, task: asyncio.Task[list[Address]]) -> None:
-        self._asked.pop(name, None)
-        if not task.cancelled():
-            task.exception()  # whoever waited was told
+        self._known[name] = (monotonic() + kept, answer)
+        return answer
 
 
-def _getaddrinfo(name: str) -> list[Address]:
-    answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+def _getaddrinfo(name: str) -> Answer:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    except OSError as error:
+        return error
+    except UnicodeError:  # a label that is empty or too long for IDNA
+        return OSError(socket.EAI_NONAME, "not a host name")
     # A scope ("fe80::1%eth0") is no part of an address that may be reached.
-    return list(
-        dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers)
-    )
+    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in found))

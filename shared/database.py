@@ -5,10 +5,19 @@ SQLAlchemy selects, compiled once and run on the same pool, so that there is one
 to size.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection, IsolationLevel, OperationalError
+from psycopg import (
+    AsyncConnection,
+    Error,
+    InterfaceError,
+    InternalError,
+    IsolationLevel,
+    OperationalError,
+)
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import UndefinedTable
 from psycopg.rows import TupleRow
@@ -19,9 +28,11 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
 
-# What a caller meets when Postgres is away, full, read-only, restarting or out of connections.
-# PoolTimeout is an OperationalError too.
-Unavailable = (OperationalError, TimeoutError, OSError)
+# What a caller meets when Postgres is away, full, restarting or out of connections (PoolTimeout is
+# an OperationalError too), or read-only after a failover (an InternalError).
+Unavailable = (OperationalError, InternalError, InterfaceError, TimeoutError, OSError)
+# Everything that Postgres may say to a loop that must go on all the same.
+Failure = (Error, TimeoutError, OSError)
 # What a service meets that starts before the first migration has run.
 NotMigrated = UndefinedTable
 
@@ -61,14 +72,25 @@ def open_pool(
         keepalives_interval=given.get("keepalives_interval", 2),
         options=f"{given.get('options') or ''} {options}".strip(),
     )
-    return AsyncConnectionPool(
+
+    async def check(connection: Connection) -> None:
+        """Find out about a connection that died with its server before it is handed out.
+
+        The others have died with it, and are replaced at once: one by one, the pool would sleep
+        between its checks for seconds.
+        """
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except OperationalError:
+            await pool.check()
+            raise
+
+    pool: Pool = AsyncConnectionPool(
         conninfo,
         connection_class=AsyncConnection[TupleRow],
         kwargs={"autocommit": True, "prepare_threshold": 0},
         configure=_configure,
-        # A connection that died with its server is replaced before it is handed out, not after it
-        # has failed someone; that is one empty round trip for each use.
-        check=AsyncConnectionPool.check_connection,
+        check=check,
         min_size=connections,
         max_size=connections,
         open=False,
@@ -77,6 +99,17 @@ def open_pool(
         # After an outage the pool must not sleep out a long backoff: give up, ask again on need.
         reconnect_timeout=1.0,
     )
+    return pool
+
+
+@asynccontextmanager
+async def connection(pool: Pool, *, seconds: float) -> AsyncIterator[Connection]:
+    """Lend a connection for so long, waiting for it included; then raise TimeoutError.
+
+    The limits that Postgres keeps itself are of no help when it does not answer at all.
+    """
+    async with asyncio.timeout(seconds), pool.connection() as lent:
+        yield lent
 
 
 async def _configure(connection: Connection) -> None:

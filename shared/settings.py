@@ -7,10 +7,13 @@ prints all of it as `.env.example`.
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 Network = IPv4Network | IPv6Network
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -23,16 +26,36 @@ def parse_networks(text: str) -> str:
     return text
 
 
+def _check_database_url(url: SecretStr) -> SecretStr:
+    try:
+        conninfo_to_dict(url.get_secret_value())
+    except ProgrammingError:  # its message quotes the URL, password and all
+        raise ValueError("is not a libpq URL: postgresql://user:password@host:5432/name") from None
+    return url
+
+
+def _check_redis_url(url: SecretStr) -> SecretStr:
+    try:
+        parse_url(url.get_secret_value())
+    except ValueError:
+        raise ValueError("is not a Redis URL: redis://:password@host:6379/0") from None
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+
+
 class Settings(BaseSettings):
     """What every service needs."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
-    database_url: SecretStr = Field(
+    database_url: DatabaseUrl = Field(
         SecretStr("postgresql://postgres:postgres@127.0.0.1:5432/postgres"),
         description="Postgres 15 or newer, as a libpq URL",
     )
-    redis_url: SecretStr = Field(
+    redis_url: RedisUrl = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Redis 7 or Valkey 8, or newer: the claim lock and wake-ups; never the truth",
     )
@@ -56,7 +79,7 @@ class HandlerSettings(Settings):
         262_144, ge=1, le=16_777_216, description="bytes of one payload, encoded; beyond it, 413"
     )
     create_wait_seconds: Seconds = Field(
-        5.0, description="how long a create waits for its commit before it answers 503"
+        5.0, description="how long a create waits to be written, and then to be committed; then 503"
     )
     creates_waiting_max: int = Field(
         5_000, ge=1, le=100_000, description="creates waiting for a commit; beyond it, 503"

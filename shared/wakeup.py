@@ -5,6 +5,7 @@ lateness, because every executor polls each second anyway.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import structlog
@@ -14,6 +15,7 @@ from redis.exceptions import RedisError
 CHANNEL = "onthedot:wake-up"
 # A run due within this many seconds may come before the poll that would claim it at leisure.
 WAKE_UP_WITHIN_SECONDS = 2.0
+MILLISECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -26,6 +28,7 @@ def connect(url: str) -> Redis:
         socket_connect_timeout=0.5,
         health_check_interval=15,
         decode_responses=True,
+        encoding_errors="replace",
     )
 
 
@@ -47,7 +50,8 @@ async def listen(redis: Redis, heard: Callable[[float], None]) -> None:
                 heard(0.0)  # something may have been said while nobody listened
                 while True:
                     message = await channel.get_message(timeout=5.0)
-                    if message is not None and str(message["data"]).isdigit():
+                    # Anyone may say anything on a channel; what is no number says nothing.
+                    if message is not None and MILLISECONDS.fullmatch(str(message["data"])):
                         heard(int(message["data"]) / 1000)
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("wakeup.deaf", error=type(error).__name__)

@@ -131,13 +131,16 @@ MakeRun = Callable[..., Awaitable[int]]
 def make_executor(pool: Pool) -> MakeExecutor:
     """Register an executor whose last heartbeat was so long ago."""
 
-    async def make(*, silent_seconds: float = 0.0) -> UUID:
+    async def make(
+        *, silent_seconds: float = 0.0, lease_seconds: float = 5.0, claim_ahead_seconds: float = 1.2
+    ) -> UUID:
         executor_id = uuid4()
         async with pool.connection() as connection:
             await connection.execute(
-                "insert into executors (id, heartbeat_at, host, version) values "
-                "(%s, now() - %s * interval '1 second', 'test', '0')",
-                (executor_id, silent_seconds),
+                "insert into executors "
+                "(id, heartbeat_at, lease_seconds, claim_ahead_seconds, host, version) values "
+                "(%s, now() - %s * interval '1 second', %s, %s, 'test', '0')",
+                (executor_id, silent_seconds, lease_seconds, claim_ahead_seconds),
             )
         return executor_id
 

@@ -118,6 +118,8 @@ def upgrade() -> None:
         sa.Column("id", postgresql.UUID, primary_key=True),
         sa.Column("heartbeat_at", INSTANT, nullable=False, server_default=NOW),
         sa.Column("started_at", INSTANT, nullable=False, server_default=NOW),
+        sa.Column("lease_seconds", sa.Double, nullable=False),
+        sa.Column("claim_ahead_seconds", sa.Double, nullable=False),
         sa.Column("host", sa.Text, nullable=False),
         sa.Column("version", sa.Text, nullable=False),
         postgresql_with={"fillfactor": "50", "autovacuum_vacuum_threshold": "500"},

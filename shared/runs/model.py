@@ -138,6 +138,9 @@ executors = Table(
     Column("id", UUID(as_uuid=True), primary_key=True),
     Column("heartbeat_at", Instant, nullable=False, server_default=NOW),
     Column("started_at", Instant, nullable=False, server_default=NOW),
+    # As it took them, so that a rescue by one with other settings is right.
+    Column("lease_seconds", Double, nullable=False),
+    Column("claim_ahead_seconds", Double, nullable=False),
     Column("host", Text, nullable=False),
     Column("version", Text, nullable=False),
     # Rewritten each second: keep the new version on the same page.

@@ -21,7 +21,7 @@ def _load(name: str) -> bytes:
     return (files("shared.runs") / "sql" / f"{name}.sql").read_bytes()
 
 
-SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed"]}
+SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed", "held"]}
 
 
 class NewTimer(NamedTuple):
@@ -51,6 +51,14 @@ class Claim(NamedTuple):
     timeout_seconds: float
     signing_secret: bytes
     executor_id: str
+
+
+class Held(NamedTuple):
+    """As much of a claim as it takes to give it back."""
+
+    job_id: int
+    scheduled_for: int  # epoch microseconds
+    fence: int
 
 
 class Attempt(NamedTuple):
@@ -87,7 +95,6 @@ async def claim(
     connection: Connection,
     *,
     executor_id: str,
-    lease_seconds: float,
     late_seconds: float,
     ahead_seconds: float,
     most: int,
@@ -100,7 +107,6 @@ async def claim(
         SQL["claim"],
         {
             "executor_id": executor_id,
-            "lease_seconds": lease_seconds,
             "late_seconds": late_seconds,
             "ahead_seconds": ahead_seconds,
             "most": most,
@@ -130,32 +136,32 @@ async def bury(connection: Connection, attempts: Sequence[Attempt]) -> list[int]
     return await _record(connection, "bury", values)
 
 
+async def held_by(connection: Connection, *, executor_id: str, ahead_seconds: float) -> list[Held]:
+    """Answer every claim that stands under this id."""
+    values = {"executor_id": executor_id, "ahead_seconds": ahead_seconds}
+    cursor = await connection.execute(SQL["held"], values, binary=True)
+    return [Held._make(row) for row in await cursor.fetchall()]
+
+
 async def release(
-    connection: Connection, claims: Sequence[Claim], *, delay_seconds: float = 0.0
+    connection: Connection, claims: Sequence[Claim | Held], *, delay_seconds: float = 0.0
 ) -> list[int]:
     """Give back claims that were certainly not sent, due again no sooner than after the delay."""
     return await _record(connection, "release", _keys(claims) | {"delay_seconds": delay_seconds})
 
 
-async def rescue(
-    connection: Connection, *, lease_seconds: float, ahead_seconds: float, attempts_max: int
-) -> dict[str, int]:
-    """Take back every run of the executors whose lease has lapsed, and forget those executors.
+async def rescue(connection: Connection, *, executor_id: str, attempts_max: int) -> dict[str, int]:
+    """Take back every run of the other executors whose lease has lapsed, and forget those.
 
     One transaction: a lapsed executor either renews its lease first and keeps all it held, or finds
     itself forgotten and holds nothing. Answers how many runs each of the three moves took.
     """
     async with connection.transaction():
-        cursor = await connection.execute(SQL["lapsed"], {"lease_seconds": lease_seconds})
+        cursor = await connection.execute(SQL["lapsed"], {"executor_id": executor_id})
         lapsed = [row[0] for row in await cursor.fetchall()]
         if not lapsed:
             return {}
-        values = {
-            "lapsed": lapsed,
-            "lease_seconds": lease_seconds,
-            "ahead_seconds": ahead_seconds,
-            "attempts_max": attempts_max,
-        }
+        values = {"lapsed": lapsed, "attempts_max": attempts_max}
         moved = {
             name: len(await _record(connection, name, values))
             for name in ("rescue_unsent", "bury_abandoned", "rescue")
@@ -175,7 +181,7 @@ async def _record(connection: Connection, name: str, values: dict[str, Any]) -> 
     return [row[0] for row in await cursor.fetchall()]
 
 
-def _keys(claims: Sequence[Claim]) -> dict[str, Any]:
+def _keys(claims: Sequence[Claim | Held]) -> dict[str, Any]:
     return {
         "job_ids": _array([claim.job_id for claim in claims]),
         "scheduled_fors": _array([claim.scheduled_for for claim in claims]),

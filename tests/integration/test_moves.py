@@ -13,6 +13,7 @@ from shared.runs.moves import Attempt, Claim
 from tests.conftest import MakeExecutor, MakeRun
 
 FENCE = 3
+OTHER = str(UUID(int=2))  # an executor that rescues
 
 
 class Situation(NamedTuple):
@@ -142,8 +143,8 @@ async def test_rescue_takes_from_the_lapsed_and_leaves_the_living_alone(
     last = await make_run(due_in=-8, state="executing", executor_id=lapsed, attempt=4)
 
     async with pool.connection() as connection:
-        moved = await moves.rescue(connection, lease_seconds=5, ahead_seconds=1.2, attempts_max=5)
-        again = await moves.rescue(connection, lease_seconds=5, ahead_seconds=1.2, attempts_max=5)
+        moved = await moves.rescue(connection, executor_id=str(living), attempts_max=5)
+        again = await moves.rescue(connection, executor_id=str(living), attempts_max=5)
     assert moved == {"rescue_unsent": 1, "bury_abandoned": 1, "rescue": 1}
     assert again == {}
     after = await snapshot(pool)
@@ -154,6 +155,47 @@ async def test_rescue_takes_from_the_lapsed_and_leaves_the_living_alone(
     assert await executors(pool) == {living}
 
 
+async def test_an_executor_never_rescues_itself(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    lapsed = await make_executor(silent_seconds=10)
+    await make_run(due_in=-8, state="executing", executor_id=lapsed)
+    async with pool.connection() as connection:
+        moved = await moves.rescue(connection, executor_id=str(lapsed), attempts_max=5)
+    assert moved == {}
+
+
+async def test_a_rescue_goes_by_the_settings_of_the_lapsed_and_not_by_our_own(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """One that claimed far ahead leaves nothing behind; one with a longer lease is still alive."""
+    far = await make_executor(silent_seconds=10, claim_ahead_seconds=60)
+    patient = await make_executor(silent_seconds=10, lease_seconds=30)
+    ahead = await make_run(due_in=40, state="executing", executor_id=far)
+    kept = await make_run(due_in=-5, state="executing", executor_id=patient)
+    async with pool.connection() as connection:
+        moved = await moves.rescue(connection, executor_id=OTHER, attempts_max=5)
+    assert moved == {"rescue_unsent": 1, "bury_abandoned": 0, "rescue": 0}
+    states = {row["job_id"]: row["state"] for row in (await snapshot(pool))["schedules"]}
+    assert states == {ahead: "pending", kept: "executing"}
+    assert await executors(pool) == {patient}
+
+
+async def test_a_claim_waits_for_nobody_but_a_rescue_waits_for_a_claim(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """A claim under way holds its executor's row, so that a rescue cannot forget the claimer."""
+    executor_id = await make_executor()
+    await make_run()
+    async with pool.connection() as claiming, pool.connection() as other:
+        async with claiming.transaction():
+            assert await claim_on(claiming, executor_id)
+            await other.execute("update executors set heartbeat_at = now() - interval '1 hour'")
+            assert await moves.rescue(other, executor_id=OTHER, attempts_max=5) == {}
+        moved = await moves.rescue(other, executor_id=OTHER, attempts_max=5)
+        assert sum(moved.values()) == 1
+
+
 async def test_an_executor_that_renews_while_it_is_rescued_finds_itself_forgotten(
     pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
 ) -> None:
@@ -162,11 +204,11 @@ async def test_an_executor_that_renews_while_it_is_rescued_finds_itself_forgotte
     await make_run(due_in=-8, state="executing", executor_id=lapsed)
     async with pool.connection() as rescuer, pool.connection() as other:
         async with rescuer.transaction():
-            await rescuer.execute(moves.SQL["lapsed"], {"lease_seconds": 5})
+            await rescuer.execute(moves.SQL["lapsed"], {"executor_id": OTHER})
             await other.execute("set lock_timeout = '100ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 await other.execute("update executors set heartbeat_at = now()")
-        await moves.rescue(rescuer, lease_seconds=5, ahead_seconds=1.2, attempts_max=5)
+        await moves.rescue(rescuer, executor_id=OTHER, attempts_max=5)
         cursor = await other.execute("update executors set heartbeat_at = now()")
         assert cursor.rowcount == 0
 
@@ -201,7 +243,6 @@ async def test_a_run_is_planned_once_for_an_instant(pool: Pool, make_run: MakeRu
 
 async def make(move: Move, pool: Pool, claim: Claim) -> bool:  # noqa: PLR0911  # one per move
     """Try a move under a claim; answer whether it moved anything."""
-    rescue = {"lease_seconds": 5.0, "ahead_seconds": 1.2, "attempts_max": 5}
     async with pool.connection() as connection:
         match move.name:
             case "claim":
@@ -218,7 +259,11 @@ async def make(move: Move, pool: Pool, claim: Claim) -> bool:  # noqa: PLR0911  
                 attempt = attempt_of(claim)._replace(error="status", retry_in_seconds=5.0)
                 return bool(await moves.retry(connection, [attempt]))
             case _:
-                return bool((await moves.rescue(connection, **rescue)).get(move.name))
+                return bool(
+                    (await moves.rescue(connection, executor_id=OTHER, attempts_max=5)).get(
+                        move.name
+                    )
+                )
 
 
 async def claim_on(
@@ -227,7 +272,6 @@ async def claim_on(
     return await moves.claim(
         connection,
         executor_id=str(executor_id),
-        lease_seconds=5,
         late_seconds=3600,
         ahead_seconds=1.2,
         most=most,

@@ -60,7 +60,9 @@ async def filled(request: pytest.FixtureRequest, pool: Pool) -> int:
             (request.param * 2,),
         )
         await connection.execute(
-            "insert into executors (id, host, version) values (%s, '', '')", (EXECUTOR,)
+            "insert into executors (id, lease_seconds, claim_ahead_seconds, host, version) "
+            "values (%s, 5, 1.2, '', '')",
+            (EXECUTOR,),
         )
         await connection.execute("analyze")
     return int(request.param)
@@ -76,7 +78,6 @@ async def test_a_claim_reads_the_due_index_and_scans_nothing(
         "claim",
         {
             "executor_id": EXECUTOR,
-            "lease_seconds": 5,
             "late_seconds": late,
             "ahead_seconds": ahead,
             "most": most,
@@ -109,13 +110,15 @@ async def test_recording_finds_runs_by_their_key(
 async def test_rescue_reads_what_is_due_and_not_the_whole_table(
     pool: Pool, filled: int, name: str
 ) -> None:
-    values = {
-        "lapsed": [EXECUTOR],
-        "lease_seconds": 5.0,
-        "ahead_seconds": 1.2,
-        "attempts_max": 5,
-    }
+    values = {"lapsed": [EXECUTOR], "attempts_max": 5}
     nodes = await explain(pool, name, values)
+    assert "schedules_due" in indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+async def test_what_an_executor_holds_is_read_from_what_is_due(pool: Pool, filled: int) -> None:
+    nodes = await explain(pool, "held", {"executor_id": EXECUTOR, "ahead_seconds": 1.2})
     assert "schedules_due" in indexes(nodes)
     assert scanned(nodes) == set()
     assert filled

@@ -4,7 +4,7 @@
 with holder as materialized (
     select id
     from executors
-    where id = %(executor_id)s and heartbeat_at > now() - %(lease_seconds)s * interval '1 second'
+    where id = %(executor_id)s and heartbeat_at > now() - lease_seconds * interval '1 second'
     for key share
 ),
 due as materialized (

@@ -6,7 +6,7 @@ with moved as (
     set state = 'pending', executor_id = null, attempt = schedules.attempt + 1
     from executors
     where executors.id = any(%(lapsed)s::uuid[])
-        and schedules.due_at <= now() + %(ahead_seconds)s * interval '1 second'
+        and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
         and schedules.state = 'executing'
         and schedules.executor_id = executors.id
         and schedules.attempt + 1 < %(attempts_max)s

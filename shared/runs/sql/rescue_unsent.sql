@@ -5,8 +5,8 @@ update schedules
 set state = 'pending', executor_id = null
 from executors
 where executors.id = any(%(lapsed)s::uuid[])
-    and schedules.due_at <= now() + %(ahead_seconds)s * interval '1 second'
+    and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
     and schedules.state = 'executing'
     and schedules.executor_id = executors.id
-    and schedules.due_at > executors.heartbeat_at + %(lease_seconds)s * interval '1 second'
+    and schedules.due_at > executors.heartbeat_at + executors.lease_seconds * interval '1 second'
 returning schedules.job_id
