@@ -124,7 +124,7 @@ class Claimer:
             if most <= 0:
                 self._lacked_room = True
                 return
-            if await self._claim_batch(most) < most:
+            if not await self._claim_batch(most):
                 return
             if not has_called_others:
                 # A full batch: more is due than one claim takes. Let the others come and share it.
@@ -132,34 +132,37 @@ class Claimer:
                 await wakeup.publish(self._redis, due_in_seconds=0)
             await asyncio.sleep(0)
 
-    async def _claim_batch(self, most: int) -> int:
-        """Claim one batch: what is due about now, then backlog; answer how many.
+    async def _claim_batch(self, most: int) -> bool:
+        """Claim one batch: what is due about now, then backlog. Answer whether more may be waiting.
 
-        Backlog gets what half the room leaves, and a tenth of a batch however full the room is.
+        Backlog has a tenth of each batch to itself, and beyond that what half the room leaves: so
+        neither can keep the other waiting for ever.
         """
         started = monotonic()
         settings = self._settings
+        for_now = max(1, most - most // 10)
         async with (
             self._lock.held(),
             database.connection(self._pool, seconds=CLAIM_SECONDS_MAX) as connection,
         ):
             if self._is_unsure:
                 await self._give_back_strays(connection)
-            claimed = await self._claim(
-                connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, most
+            now = await self._claim(
+                connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, for_now
             )
-            for_backlog = max(self._room() - settings.room // 2, settings.claim_batch // 10)
-            spare = min(most - claimed, for_backlog)
-            if spare > 0:
-                claimed += await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, spare)
+            half = self._room() - settings.room // 2
+            for_backlog = min(most - now, max(half, most // 10))
+            backlog = await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, for_backlog)
         CLAIM_SECONDS.observe(monotonic() - started)
-        BATCH.observe(claimed)
-        CLAIMED.inc(claimed)
-        return claimed
+        BATCH.observe(now + backlog)
+        CLAIMED.inc(now + backlog)
+        return now == for_now or 0 < backlog == for_backlog
 
     async def _claim(
         self, connection: database.Connection, late: float, ahead: float, most: int
     ) -> int:
+        if most <= 0:
+            return 0
         # Until the answer is here, the claim may be made and we not know of it.
         self._is_unsure = True
         claims = await moves.claim(

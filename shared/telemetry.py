@@ -47,7 +47,9 @@ def configure_logging(*, form: Literal["auto", "json", "pretty"], level: str, se
     root.handlers = [handler]
     root.setLevel(level.upper())
     # Libraries that tell each of their steps: only their warnings are news.
-    for noisy in ("apscheduler", "httpx", "uvicorn", "psycopg.pool", "alembic"):
+    for noisy in ("httpx", "uvicorn", "psycopg.pool", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A beat that absorbs the next one is the rhythm's intention, not a warning.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(service)
     logger.debug("logging.configured", form="pretty" if pretty else "json", level=level)

@@ -100,6 +100,24 @@ async def test_what_waits_can_be_taken_back_and_what_flies_is_finished() -> None
     assert len({claim.job_id for claim in back} | set(receivers.done)) == 30
 
 
+async def test_only_lanes_that_do_not_keep_up_are_asked_to_give_back() -> None:
+    receivers = Receivers()
+    bulkhead = Bulkhead(receivers.fire, in_flight_max=10, per_destination_max=5)
+    admit(bulkhead, 0, 200)  # hangs
+    receivers.open(1)
+    bulkhead.look()
+    assert bulkhead.take_from_slow(runs=50, size=0) == [], "it has not shown its pace yet"
+    admit(bulkhead, 1, 100)
+    await eventually(lambda: is_(len(receivers.done), 100))
+    bulkhead.look()
+    taken = bulkhead.take_from_slow(runs=50, size=0)
+    assert len(taken) >= 50
+    assert {claim.job_id // 1000 for claim in taken} == {0}
+    rest = bulkhead.take_from_slow(runs=10_000, size=0)
+    assert len(taken) + len(rest) == 195
+    await bulkhead.finish(0)
+
+
 async def test_what_outlasts_the_grace_is_cut_off() -> None:
     receivers = Receivers()
     bulkhead = Bulkhead(receivers.fire, in_flight_max=3, per_destination_max=3)
