@@ -47,7 +47,7 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 
 docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json
 	$(BIN)/python -m shared.settings > .env.example
-	$(BIN)/python -m handler_service.openapi > docs/openapi.json
+	$(BIN)/python -m handler_service.app > docs/openapi.json
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks

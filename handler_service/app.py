@@ -1,5 +1,9 @@
-"""The application: its life, its routes, its problems."""
+"""The application: its life, its routes, its problems.
 
+`python -m handler_service.app` prints its OpenAPI document.
+"""
+
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -53,3 +57,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     return app
+
+
+if __name__ == "__main__":
+    print(json.dumps(create_app(HandlerSettings()).openapi(), indent=2))  # noqa: T201  # a file

@@ -1,9 +1,8 @@
 """What the OpenAPI document says that the signatures do not: bodies, problems, our call.
 
-`python -m handler_service.openapi` prints it; `docs/openapi.json` is that; a test compares.
+`python -m handler_service.app` prints it; `docs/openapi.json` is that; a test compares.
 """
 
-import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -163,10 +162,3 @@ def _outbound_call() -> dict[str, Any]:
         "requestBody": {"content": {"application/json": {"schema": body, "example": event}}},
         "responses": {"2XX": {"description": "Accepted"}},
     }
-
-
-if __name__ == "__main__":
-    from handler_service.app import create_app
-    from shared.settings import HandlerSettings
-
-    print(json.dumps(create_app(HandlerSettings()).openapi(), indent=2))  # noqa: T201  # a file

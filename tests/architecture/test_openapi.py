@@ -52,14 +52,14 @@ def resolve(reference: str) -> Any:
 
 def test_the_committed_document_is_what_the_generator_prints() -> None:
     printed = subprocess.run(
-        [sys.executable, "-m", "handler_service.openapi"],
+        [sys.executable, "-m", "handler_service.app"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert (ROOT / "docs/openapi.json").read_text() == printed, (
-        "run `python -m handler_service.openapi > docs/openapi.json`"
+        "run `python -m handler_service.app > docs/openapi.json`"
     )
     assert json.loads(printed) == DOCUMENT
 
