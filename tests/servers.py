@@ -57,15 +57,16 @@ def _containers(stack: ExitStack) -> Servers | None:
 
 
 def _docker_answers() -> bool:
+    answers = True
     with warnings.catch_warnings():
-        # The client leaves its socket open when nobody answers; found here, not in some later test.
+        # The client leaves its socket open when nobody answers: found here, not in some later test.
         warnings.simplefilter("ignore", ResourceWarning)
         try:
             docker.from_env(timeout=3).ping()
         except (DockerException, OSError):
-            gc.collect()
-            return False
-    return True
+            answers = False
+        gc.collect()
+    return answers
 
 
 def _embedded(stack: ExitStack, directory: Path) -> Servers:
