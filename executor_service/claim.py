@@ -91,7 +91,6 @@ class Claimer:
         """Claim no more: `run` ends after the claim that is under way."""
         self._stopped = True
         self.poll_within(0.0)
-        self._sooner.set()
 
     async def run(self) -> None:
         """Poll whenever it is time, until stopped. An outage of Postgres ends one poll, no more."""
@@ -119,7 +118,7 @@ class Claimer:
         """Claim batch after batch until nothing more is due soon, or there is no room."""
         self._lacked_room = False
         has_called_others = False
-        while not (self._lacked_room or self._stopped):
+        while not self._stopped:
             most = min(self._room(), self._settings.claim_batch)
             if most <= 0:
                 self._lacked_room = True

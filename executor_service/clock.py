@@ -6,7 +6,7 @@ narrowest bounds and answer by the lower one: `now()` is never ahead of the data
 sent before its instant. It is behind by less than the fastest round trip lately seen.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 
 # How fast two clocks may drift apart. Quartz is good to 100 ppm, NTP slews by 500 ppm at most.
@@ -46,7 +46,3 @@ class DatabaseClock:
         """The database's time in epoch seconds, or a little less; never more."""
         moment = monotonic()
         return moment + self._lowest - (moment - self._observed_at) * DRIFT
-
-    def instant(self) -> datetime:
-        """`now()` as an aware datetime, in UTC."""
-        return datetime.fromtimestamp(self.now(), UTC)

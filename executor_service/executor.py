@@ -35,7 +35,7 @@ CONNECTIONS = 4
 # be due again a little later.
 ROOM_KEPT_FREE = 0.25
 PUT_OFF_SECONDS = 2.0
-CLAIM_SECONDS_MAX = 2.0
+LAST_CLAIM_SECONDS_MAX = 2.0
 PARTITIONS_SECONDS = 600
 BEAT_SECONDS_MAX = 2.0
 
@@ -130,7 +130,7 @@ class Executor:
                 await stop.wait()
                 # A claim under way is finished: cut off, it might be committed and its answer lost.
                 self._claimer.stop()
-                await asyncio.wait([claiming], timeout=CLAIM_SECONDS_MAX)
+                await asyncio.wait([claiming], timeout=LAST_CLAIM_SECONDS_MAX)
                 await _end(working)
                 await self._drain()
                 await self._rhythm.finish(BEAT_SECONDS_MAX)
@@ -167,7 +167,7 @@ class Executor:
         self._earlier.set()
 
     def _holds(self, held: Held) -> bool:
-        return (held.job_id, held.scheduled_for, held.fence) in self._mine
+        return _key(held) in self._mine
 
     async def _dispatch(self) -> None:
         """Hand each held run to the bulkhead when its instant has come by the database's clock.
@@ -257,7 +257,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=0.2)
 
 
-def _key(claim: Claim) -> tuple[int, int, int]:
+def _key(claim: Claim | Held) -> tuple[int, int, int]:
     return claim.job_id, claim.scheduled_for, claim.fence
 
 

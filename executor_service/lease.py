@@ -72,7 +72,6 @@ class Lease:
         """Whether this process may claim and send now."""
         return self.holds(self.executor_id)
 
-    @property
     def may_rescue(self) -> bool:
         """Whether we hold a lease, and have been connected for the length of one.
 

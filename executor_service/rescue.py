@@ -17,12 +17,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 async def rescue(pool: database.Pool, lease: Lease) -> bool:
     """Take back the runs of lapsed executors; answer whether there were any to look for now."""
-    if not lease.may_rescue:
+    if not lease.may_rescue():
         return False
     try:
         async with database.connection(pool, seconds=RESCUE_SECONDS_MAX) as connection:
             # Asked again: waiting for a connection may have taken as long as an outage does.
-            if not _still_may(lease):
+            if not lease.may_rescue():
                 return False
             moved = await moves.rescue(
                 connection,
@@ -37,7 +37,3 @@ async def rescue(pool: database.Pool, lease: Lease) -> bool:
     if any(moved.values()):
         log.warning("runs.rescued", **moved)
     return any(moved.values())
-
-
-def _still_may(lease: Lease) -> bool:
-    return lease.may_rescue

@@ -35,12 +35,7 @@ MEDIA_TYPE = "application/problem+json"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 # Postgres is away, full, read-only, restarting, out of connections, or not migrated yet.
-AWAY = (
-    *database.Unavailable,
-    database.NotMigrated,
-    psycopg.InternalError,
-    psycopg.InterfaceError,
-)
+AWAY = (*database.Unavailable, database.NotMigrated)
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -17,17 +17,10 @@ class RunState(StrEnum):
 
 
 OUTSTANDING = (RunState.PENDING, RunState.EXECUTING)
-ENDED = (
-    RunState.DONE,
-    RunState.FAILED,
-    RunState.UNCERTAIN,
-    RunState.CANCELLED,
-    RunState.SKIPPED,
-)
 
 
 class ExecutionState(StrEnum):
-    """What one attempt did to its run: it ended it in a state of `ENDED`, or it did not."""
+    """What one attempt did to its run: it ended it, in a state of that name, or it did not."""
 
     DONE = "done"
     FAILED = "failed"
