@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test check format docs bench compose-test lock clean
+.PHONY: help up receiver test chaos guards check format docs bench compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ receiver: $(VENV)/local.stamp ## A receiver that prints each webhook, its latene
 
 test: $(VENV)/dev.stamp ## Run the tests on a real Postgres and Redis (TEST_DATABASE_URL, TEST_REDIS_URL, or Docker, or embedded)
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+chaos: $(VENV)/dev.stamp ## Break everything under load, alone and combined; a line per scenario, ten minutes at most (ARGS='-k Redis')
+	$(BIN)/python -m pytest -m chaos tests/chaos -n 2 --dist worksteal --session-timeout 450 $(ARGS)
+
+guards: $(VENV)/dev.stamp ## Take out each guard of the code and see a test go red, half an hour (ARGS='rescue.sql gate.py')
+	$(BIN)/python -m tests.guards $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format, lint, types, layers: what CI asks before the tests
 	$(BIN)/ruff format --check .

@@ -1,11 +1,14 @@
-"""`make bench`: create, fire, lateness. SECONDS=60 sets how long the steady stream lasts."""
+"""`make bench`: lateness, fire and create, in peace; then lateness in trouble.
+
+SECONDS=60 sets how long the steady stream lasts.
+"""
 
 import os
 import platform
 
 import uvloop
 
-from benchmarks import create, fire, lateness
+from benchmarks import create, fire, lateness, trouble
 from benchmarks.stack import running
 
 
@@ -20,6 +23,8 @@ async def main() -> None:
         for line in await fire.measure(stack):
             print(line, flush=True)
         print(await create.measure(stack), flush=True)
+        for line in await trouble.measure(stack):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from benchmarks.figures import quantile, spread
 from benchmarks.stack import Stack
 from shared import database, wakeup
 from shared.runs import moves
+from shared.runs.lifecycle import Delivery
 from shared.runs.moves import NewTimer
 
 RATE = 200
@@ -22,18 +23,19 @@ async def measure(stack: Stack, *, seconds: int) -> list[str]:
         url = f"{handler.url}/timers"
         alone = await _alone(stack, client, url)
         at_once = await _at_once(stack)
-        stream = await _stream(stack, client, url, seconds)
+        await stream(client, url, stack.sink_url, seconds=seconds)
+        steady = await _late(stack, RATE * seconds)
     await handler.stop()
     await executor.stop()
     return [
         _tell("1 s, alone", alone, 50),
         _tell("due at once, alone", at_once, 50),
-        _tell(f"{RATE}/s for {seconds} s", stream, 30),
+        _tell(f"{RATE}/s for {seconds} s", steady, 30),
     ]
 
 
-async def _create(client: Client, url: str, stack: Stack) -> None:
-    body = b'{"seconds":1,"url":"%b"}' % stack.sink_url.encode()
+async def _create(client: Client, url: str, target: str) -> None:
+    body = b'{"seconds":1,"url":"%b"}' % target.encode()
     request = client.post(url).header("content-type", "application/json").body_bytes(body)
     response = await request.build().send()
     assert response.status == 201
@@ -42,7 +44,7 @@ async def _create(client: Client, url: str, stack: Stack) -> None:
 async def _alone(stack: Stack, client: Client, url: str) -> list[float]:
     """One timer of a second at a time, at every phase of the poll."""
     for _ in range(ALONE):
-        await _create(client, url, stack)
+        await _create(client, url, stack.sink_url)
         await asyncio.sleep(0.37)
     return await _late(stack, ALONE)
 
@@ -51,7 +53,7 @@ async def _at_once(stack: Stack) -> list[float]:
     """Runs due when they are written, as a job without a time will be."""
     pool = database.open_pool(stack.postgres.url, name="bench", connections=1, pin_plans=True)
     redis = wakeup.connect(stack.services.environment["REDIS_URL"])
-    timer = NewTimer(1, stack.sink_url, "POST", None, None, 15.0, 0.0)
+    timer = NewTimer(1, stack.sink_url, "POST", None, None, 15.0, 0.0, None, Delivery.AT_LEAST_ONCE)
     async with pool:
         for _ in range(ALONE):
             async with pool.connection() as connection:
@@ -62,14 +64,13 @@ async def _at_once(stack: Stack) -> list[float]:
     return await _late(stack, ALONE)
 
 
-async def _stream(stack: Stack, client: Client, url: str, seconds: int) -> list[float]:
+async def stream(client: Client, url: str, target: str, *, seconds: int) -> None:
     """Creates at a steady rate, whatever the answers take."""
     started = perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(RATE * seconds):
-            group.create_task(_create(client, url, stack))
+            group.create_task(_create(client, url, target))
             await asyncio.sleep(max(0.0, started + (number + 1) / RATE - perf_counter()))
-    return await _late(stack, RATE * seconds)
 
 
 async def _late(stack: Stack, count: int) -> list[float]:

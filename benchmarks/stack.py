@@ -49,7 +49,7 @@ class Stack:
             text = (await http.get(self._report_url)).text
         return [Note(*json.loads(line)) for line in text.splitlines()]
 
-    async def plan(self, count: int, *, due_in_seconds: float) -> None:
+    async def plan(self, count: int, *, due_in_seconds: float, url: str | None = None) -> None:
         """Write timers that are all due at one instant, straight into the tables."""
         statement = """
             with asked as materialized (
@@ -64,7 +64,12 @@ class Stack:
             select id, run_at, run_at from asked
         """
         async with await psycopg.AsyncConnection.connect(self.postgres.url) as connection:
-            await connection.execute(statement, (due_in_seconds, count, self.sink_url))
+            await connection.execute(statement, (due_in_seconds, count, url or self.sink_url))
+
+    async def forget_all(self) -> None:
+        """Take every outstanding run away: what is in flight finds that it is not its own."""
+        async with await psycopg.AsyncConnection.connect(self.postgres.url) as connection:
+            await connection.execute("delete from schedules")
 
     async def all_recorded(self, *, within: float) -> None:
         """Wait until no run is outstanding."""

@@ -19,6 +19,7 @@ from shared.settings import ExecutorSettings
 # A run overdue by more than this is backlog; one overdue by less is still on time as far as
 # claiming goes.
 ON_TIME_SECONDS = 5.0
+KEPT_FROM_BACKLOG = 8  # one place in so many is for what is on time, and for it alone
 EVER_SECONDS = 400 * 365 * 86_400.0
 # A wake-up polls this long before the run is due: late enough that neighbours come along in one
 # claim.
@@ -134,8 +135,8 @@ class Claimer:
     async def _claim_batch(self, most: int) -> bool:
         """Claim one batch: what is due about now, then backlog. Answer whether more may be waiting.
 
-        Backlog has a tenth of each batch to itself, and beyond that what half the room leaves: so
-        neither can keep the other waiting for ever.
+        Backlog may fill half the room, and beyond that takes a tenth of each batch while more than
+        an eighth of the room is left: so neither can keep the other waiting for ever.
         """
         started = monotonic()
         settings = self._settings
@@ -149,8 +150,9 @@ class Claimer:
             now = await self._claim(
                 connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, for_now
             )
-            half = self._room() - settings.room // 2
-            for_backlog = min(most - now, max(half, most // 10))
+            room = self._room()
+            share = most // 10 if room > settings.room // KEPT_FROM_BACKLOG else 0
+            for_backlog = min(most - now, max(room - settings.room // 2, share))
             backlog = await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, for_backlog)
         CLAIM_SECONDS.observe(monotonic() - started)
         BATCH.observe(now + backlog)

@@ -1,7 +1,7 @@
 """The executor: room, rhythm and draining. All concurrency is decided here.
 
-poll ──claim──▶ held, until the instant ──▶ bulkhead ──fire──▶ recorder ──▶ Postgres
-                     by the database's clock      per destination     in batches
+poll ──claim──▶ held, until the instant ──▶ bulkhead ──▶ gate ──fire──▶ recorder ──▶ Postgres
+                     by the database's clock      per destination              in batches
 """
 
 import asyncio
@@ -13,13 +13,16 @@ import structlog
 from prometheus_client import Gauge
 
 from executor_service import health
+from executor_service.breaker import Breakers
 from executor_service.bulkhead import Bulkhead
-from executor_service.claim import Claimer
+from executor_service.claim import ON_TIME_SECONDS, Claimer
 from executor_service.client import Clients, read_target
 from executor_service.clock import DatabaseClock
 from executor_service.egress import Egress
-from executor_service.fire import PutOff, Sender
+from executor_service.fire import PutOff, Sender, showed_life
+from executor_service.gate import Gate
 from executor_service.lease import Lease
+from executor_service.mark import Marker
 from executor_service.partitions import make_partitions
 from executor_service.record import Recorder
 from executor_service.rescue import rescue
@@ -29,8 +32,8 @@ from shared import database, wakeup
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
-# A claimer, a recorder, a heartbeat and a rescue may each be at it.
-CONNECTIONS = 4
+# A claimer, a marker, a recorder, a heartbeat and a rescue may each be at it.
+CONNECTIONS = 5
 # When less of the room than this is free, runs that wait for slow destinations are given back, to
 # be due again a little later.
 ROOM_KEPT_FREE = 0.25
@@ -77,6 +80,21 @@ class Executor:
             clock=self._clock,
             resolve_seconds=settings.resolve_seconds,
         )
+        self._breakers = Breakers(
+            self._redis,
+            self._clock,
+            failures_max=settings.breaker_failures,
+            open_seconds=settings.breaker_open_seconds,
+            open_seconds_max=settings.breaker_open_seconds_max,
+        )
+        self._marker = Marker(self._pool)
+        self._gate = Gate(
+            self._lease,
+            self._clock,
+            self._breakers,
+            self._marker,
+            put_off_seconds_max=settings.breaker_put_off_seconds_max,
+        )
         self._bulkhead = Bulkhead(
             self._fire,
             in_flight_max=settings.in_flight_max,
@@ -114,11 +132,13 @@ class Executor:
             async with asyncio.TaskGroup() as group:
                 always = [
                     group.create_task(self._recorder.run()),
+                    group.create_task(self._marker.run()),
                     group.create_task(health.serve(settings, self._lease)),
                 ]
                 self._rhythm.every(settings.poll_seconds, self._beat, name="heartbeat")
                 self._rhythm.every(settings.poll_seconds, self._poll, name="poll")
                 self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
+                self._rhythm.every(settings.poll_seconds, self._breakers.look, name="breakers")
                 self._rhythm.every(PARTITIONS_SECONDS, self._partitions, name="partitions")
                 always.append(group.create_task(self._rhythm.run()))
                 claiming = group.create_task(self._claimer.run())
@@ -185,21 +205,26 @@ class Executor:
                 except TimeoutError:
                     pass
                 continue
-            _, _, claim = heapq.heappop(self._held)
-            self._bulkhead.admit(_destination(claim), claim)
+            due_at, _, claim = heapq.heappop(self._held)
+            # A retry, a replay or backlog gives way to what is due now.
+            is_fresh = claim.attempt == 1 and due_at > self._clock.now() - ON_TIME_SECONDS
+            self._bulkhead.admit(_destination(claim), claim, is_fresh=is_fresh)
 
     async def _fire(self, claim: Claim) -> None:
-        """Send one webhook, if it is still ours to send, and put down what came of it."""
-        if not self._lease.holds(claim.executor_id):
-            self._recorder.give_back([claim])
+        """Send one webhook, if nothing keeps it, and put down what came of it."""
+        destination = _destination(claim)
+        hindrance = await self._gate.hindrance(claim, destination)
+        started_at = None if hindrance else self._clock.now()
+        outcome = hindrance or await self._sender.fire(claim)
+        life = None
+        if isinstance(outcome, PutOff):
+            self._recorder.give_back([claim], delay_seconds=outcome.seconds)
         else:
-            started_at = self._clock.now()
-            outcome = await self._sender.fire(claim)
-            if isinstance(outcome, PutOff):
-                self._recorder.give_back([claim], delay_seconds=PUT_OFF_SECONDS)
-                return
-            finished_at = max(started_at, self._clock.now())
+            finished_at = max(started_at or 0.0, self._clock.now())
             self._recorder.put(claim, outcome, started_at=started_at, finished_at=finished_at)
+            life = showed_life(claim, outcome)
+        if not hindrance:
+            await self._breakers.learn(destination, answered=life)
 
     def _settled(self, claims: Sequence[Claim]) -> None:
         for claim in claims:

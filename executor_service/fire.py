@@ -38,12 +38,16 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Worth another attempt: no answer, or one that says try again."""
+    """Worth another attempt: no answer, or one that says try again.
+
+    `was_sent` is False only when it is certain that no byte of the request left.
+    """
 
     error: str
     status: int | None = None
     response: bytes | None = None
     retry_after: float | None = None
+    was_sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """Not sent, for want of something of ours: no attempt."""
+    """Not sent, for want of something of ours: no attempt. To be due again in so many seconds."""
+
+    seconds: float
 
 
 Outcome = Delivered | Failed | Refused
+# How long a run is put off when its name could not be asked for.
+RESOLVER_SECONDS = 2.0
+# Who waits more briefly cannot tell a destination that is down from one that takes its time.
+TELLING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ class Sender:
         if not isinstance(addresses, list):
             return addresses
         headers, body = self._message(claim)
-        outcome: Outcome = Failed("dns: the name has no address")
+        outcome: Outcome = Failed("dns: the name has no address", was_sent=False)
         for address in addresses:
             request = self.clients.request(claim.method, target, address).headers(headers)
             if body:
@@ -108,11 +118,11 @@ class Sender:
             except RequestTimeoutError as error:
                 if not was_never_sent(error):
                     return Failed(f"timeout: no answer within {claim.timeout_seconds:g} s")
-                outcome = Failed("connect: no connection in time")
+                outcome = Failed("connect: no connection in time", was_sent=False)
             except RequestError as error:
                 if not was_never_sent(error):
                     return Failed(f"connection: {reason(error)}")
-                outcome = Failed(f"connect: {reason(error)}")
+                outcome = Failed(f"connect: {reason(error)}", was_sent=False)
         return outcome
 
     async def _addresses(
@@ -125,11 +135,13 @@ class Sender:
             try:
                 found = await self.resolver.resolve(target.host, seconds=seconds)
             except ResolverBusy:
-                return PutOff()
+                return PutOff(RESOLVER_SECONDS)
+            except asyncio.CancelledError:  # the executor stops, and nothing was sent
+                return PutOff(0.0)
             except TimeoutError:
-                return Failed("dns: no answer in time")
+                return Failed("dns: no answer in time", was_sent=False)
             except OSError as error:
-                return Failed(f"dns: {error.strerror}")
+                return Failed(f"dns: {error.strerror}", was_sent=False)
         allowed = [address for address in found if self.egress.refusal(address) is None]
         if found and not allowed:
             refusal = self.egress.refusal(found[0])
@@ -151,15 +163,26 @@ class Sender:
             headers.setdefault("content-type", "application/json")
         webhook_id = run_id(claim)
         timestamp = int(self.clock.now())
+        secrets = [secret for secret in (claim.signing_secret, claim.previous_secret) if secret]
         headers |= {
             "user-agent": USER_AGENT,
             "webhook-id": webhook_id,
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": signature(webhook_id, timestamp, body, (claim.signing_secret,)),
+            "webhook-signature": signature(webhook_id, timestamp, body, secrets),
             "onthedot-scheduled-for": scheduled_for,
             "onthedot-attempt": str(claim.attempt),
         }
         return headers, body
+
+
+def showed_life(claim: Claim, outcome: Outcome) -> bool | None:
+    """Whether the destination answered at all; None when this attempt says nothing about it."""
+    if outcome.status is not None:
+        return True
+    kind = outcome.error.partition(":")[0] if isinstance(outcome, Failed) else ""
+    if kind in {"timeout", "connect"} and claim.timeout_seconds < TELLING_SECONDS:
+        return None
+    return False if kind in {"timeout", "connect", "connection"} else None
 
 
 def run_id(claim: Claim) -> str:

@@ -72,6 +72,11 @@ class Lease:
         """Whether this process may claim and send now."""
         return self.holds(self.executor_id)
 
+    @property
+    def seconds_left(self) -> float:
+        """How long this process may go on without another heartbeat; 0 or less: not at all."""
+        return self._holds_until - monotonic()
+
     def may_rescue(self) -> bool:
         """Whether we hold a lease, and have been connected for the length of one.
 

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Histogram
 from psycopg import DataError, Error, IntegrityError
 
 from executor_service.fire import Delivered, Failed, Outcome, Refused
-from executor_service.retry import DEFAULT_POLICY, RetryPolicy
+from executor_service.retry import next_delay
 from shared import database
 from shared.runs import moves
 from shared.runs.moves import Attempt, Claim
@@ -31,7 +31,7 @@ LATENESS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600),
 )
 
-MOVES = {"deliver": moves.deliver, "retry": moves.retry, "bury": moves.bury}
+MOVES = {"deliver": moves.deliver, "retry": moves.retry, "bury": moves.bury, "doubt": moves.doubt}
 Item = TypeVar("Item", Attempt, Claim)
 
 log = structlog.stdlib.get_logger(__name__)
@@ -45,26 +45,25 @@ class _GivenBack(NamedTuple):
 class Recorder:
     """Writes outcomes behind the firing, and gives claims back."""
 
-    def __init__(
-        self,
-        pool: database.Pool,
-        *,
-        settled: Callable[[Sequence[Claim]], None],
-        policy: RetryPolicy = DEFAULT_POLICY,
-    ) -> None:
+    def __init__(self, pool: database.Pool, *, settled: Callable[[Sequence[Claim]], None]) -> None:
         self._pool = pool
         self._settled = settled
-        self._policy = policy
         self._attempts: deque[tuple[str, Attempt]] = deque()
         self._given_back: deque[_GivenBack] = deque()
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, claim: Claim, outcome: Outcome, *, started_at: float, finished_at: float) -> None:
-        """Keep an outcome; started and finished are moments of the database's clock."""
-        move, attempt = _decide(claim, outcome, started_at, finished_at, self._policy)
-        LATENESS.observe(attempt.lateness_ms / 1000)
+    def put(
+        self, claim: Claim, outcome: Outcome, *, started_at: float | None, finished_at: float
+    ) -> None:
+        """Keep an outcome; started and finished are moments of the database's clock.
+
+        Not started: it ended without being sent.
+        """
+        move, attempt = _decide(claim, outcome, started_at, finished_at)
+        if attempt.lateness_ms is not None:
+            LATENESS.observe(attempt.lateness_ms / 1000)
         self._attempts.append((move, attempt))
         self._wake()
 
@@ -141,14 +140,26 @@ class Recorder:
         items: Sequence[Item],
         error: Error,
     ) -> None:
-        """Keep one outcome that the database refuses from holding up those that came with it."""
+        """Keep one outcome that the database refuses from holding up those that came with it.
+
+        What was said about it may be impossible to store; what became of the run is not.
+        """
         if len(items) > 1:
             for item in items:
                 await self._write(name, move, [item])
             return
-        # Nothing a receiver says can lead here (its words are stored as bytes); say it loudly.
         log.error("record.refused", move=name, error=type(error).__name__, sqlstate=error.sqlstate)
-        self._settled(_claims(items))
+        plain = [_without_words(item) for item in items]
+        if plain != items:
+            await self._write(name, move, plain)
+        else:
+            self._settled(_claims(items))
+
+
+def _without_words(item: Item) -> Item:
+    if isinstance(item, Attempt):
+        return item._replace(error=item.error and "unknown: it cannot be stored", response=None)
+    return item
 
 
 def _claims(items: Sequence[Attempt] | Sequence[Claim]) -> list[Claim]:
@@ -156,11 +167,10 @@ def _claims(items: Sequence[Attempt] | Sequence[Claim]) -> list[Claim]:
 
 
 def _decide(
-    claim: Claim, outcome: Outcome, started_at: float, finished_at: float, policy: RetryPolicy
+    claim: Claim, outcome: Outcome, started_at: float | None, finished_at: float
 ) -> tuple[str, Attempt]:
     """Say which move an outcome makes, and what history keeps of it."""
-    planned_for = claim.scheduled_for if claim.attempt == 1 else claim.due_at
-    lateness_ms = started_at * 1_000 - planned_for / 1_000
+    lateness_ms = None if started_at is None else started_at * 1_000 - _planned_for(claim) / 1_000
     attempt = Attempt(
         claim, started_at, finished_at, lateness_ms, outcome.status, outcome.response or None
     )
@@ -169,9 +179,16 @@ def _decide(
             return "deliver", attempt
         case Refused(error):
             return "bury", attempt._replace(error=error)
+        case Failed(error) if claim.is_at_most_once and outcome.was_sent:
+            # An answer is an answer; without one, nobody knows. Never a second request of ours.
+            return "bury" if outcome.status else "doubt", attempt._replace(error=error)
         case Failed(error, retry_after=retry_after):
-            delay = policy.delay_after(claim.attempt)
+            delay = next_delay(claim, retry_after=retry_after, now=finished_at)
             if delay is None:
                 return "bury", attempt._replace(error=error)
-            wait = delay if retry_after is None else retry_after
-            return "retry", attempt._replace(error=error, retry_in_seconds=wait)
+            return "retry", attempt._replace(error=error, retry_in_seconds=delay)
+
+
+def _planned_for(claim: Claim) -> int:
+    """Epoch microseconds from which this attempt is late."""
+    return claim.scheduled_for if claim.attempt == 1 else max(claim.due_at, claim.age_from)

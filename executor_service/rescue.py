@@ -4,7 +4,6 @@ import structlog
 from prometheus_client import Counter
 
 from executor_service.lease import Lease
-from executor_service.retry import DEFAULT_POLICY
 from shared import database
 from shared.runs import moves
 
@@ -24,11 +23,7 @@ async def rescue(pool: database.Pool, lease: Lease) -> bool:
             # Asked again: waiting for a connection may have taken as long as an outage does.
             if not lease.may_rescue():
                 return False
-            moved = await moves.rescue(
-                connection,
-                executor_id=lease.executor_id,
-                attempts_max=DEFAULT_POLICY.max_attempts,
-            )
+            moved = await moves.rescue(connection, executor_id=lease.executor_id)
     except database.Failure as error:
         log.warning("rescue.failed", error=type(error).__name__)
         return False

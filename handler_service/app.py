@@ -10,7 +10,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from handler_service import health, openapi, problems, timers
+from handler_service import (
+    dead_letters,
+    health,
+    openapi,
+    problems,
+    signing_secret,
+    timer_edits,
+    timers,
+)
+from handler_service.announce import Announcer
 from handler_service.context import Context
 from handler_service.create import GroupCommit
 from shared import VERSION, database, wakeup
@@ -29,18 +38,20 @@ def create_app(settings: HandlerSettings) -> FastAPI:
             pin_plans=True,
         )
         redis = wakeup.connect(settings.redis_url.get_secret_value())
+        announcer = Announcer(redis)
         group_commit = GroupCommit(
             pool,
-            redis,
+            announcer,
             waiting_max=settings.creates_waiting_max,
             wait_seconds=settings.create_wait_seconds,
         )
-        Context(settings, pool, redis, group_commit).install(app)
+        Context(settings, pool, redis, announcer, group_commit).install(app)
         await pool.open()
         try:
             yield
         finally:
             await group_commit.close()
+            await announcer.close()
             await pool.close()
             await redis.aclose()
 
@@ -53,7 +64,8 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         redirect_slashes=False,
     )
     # Not include_router: it matches twice what it includes, 12 µs of the 55 of a create.
-    app.router.routes[:0] = [*timers.router.routes, *health.router.routes]
+    resources = (timers, timer_edits, dead_letters, signing_secret, health)
+    app.router.routes[:0] = [route for each in resources for route in each.router.routes]
     problems.install(app)
     openapi.install(app)
     return app

@@ -18,6 +18,7 @@ from handler_service.problems import (
     WrongContentType,
 )
 
+ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
 Body = TypeVar("Body", bound=BaseModel)
 
 

@@ -6,6 +6,7 @@ from typing import Self, cast
 from fastapi import FastAPI, Request
 from redis.asyncio import Redis
 
+from handler_service.announce import Announcer
 from handler_service.create import GroupCommit
 from shared.database import Pool
 from shared.settings import HandlerSettings
@@ -20,6 +21,7 @@ class Context:
     settings: HandlerSettings
     pool: Pool
     redis: Redis
+    announcer: Announcer
     group_commit: GroupCommit
     application_id: int = DEFAULT_APPLICATION_ID
 

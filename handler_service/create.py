@@ -6,17 +6,16 @@ together. Measured on 2 shared cores: one transaction per request 2,700 creates 
 """
 
 import asyncio
-import math
 from time import monotonic
 from typing import NamedTuple
 
 import structlog
 from prometheus_client import Counter, Histogram
 from psycopg import DataError, Error, IntegrityError
-from redis.asyncio import Redis
 
+from handler_service.announce import Announcer
 from handler_service.problems import Unavailable
-from shared import database, wakeup
+from shared import database
 from shared.runs import moves
 from shared.runs.moves import NewTimer
 
@@ -41,16 +40,19 @@ class GroupCommit:
     """Creates timers, many requests at a time."""
 
     def __init__(
-        self, pool: database.Pool, redis: Redis, *, waiting_max: int, wait_seconds: float
+        self,
+        pool: database.Pool,
+        announcer: Announcer,
+        *,
+        waiting_max: int,
+        wait_seconds: float,
     ) -> None:
         self._pool = pool
-        self._redis = redis
+        self._announcer = announcer
         self._waiting_max = waiting_max
         self._wait_seconds = wait_seconds
         self._waiting: list[_Waiting] = []
         self._writers: set[asyncio.Task[None]] = set()
-        self._announcer: asyncio.Task[None] | None = None
-        self._soonest = math.inf  # when the first timer not yet announced is due, by `monotonic`
 
     async def create(self, timer: NewTimer) -> int:
         """Answer the timer's id once its row is committed.
@@ -78,8 +80,6 @@ class GroupCommit:
     async def close(self) -> None:
         """Finish what is being written."""
         await asyncio.gather(*self._writers, return_exceptions=True)
-        if self._announcer is not None:
-            await self._announcer
 
     async def _write(self) -> None:
         await asyncio.sleep(0)  # let the requests that are ready now join this group
@@ -116,19 +116,10 @@ class GroupCommit:
             await self._write_group([waiting])
 
     def _announce(self, timers: list[NewTimer]) -> None:
-        """Count what was created and say so to the executors; a slow Redis keeps nobody waiting."""
+        """Count what was created and say so to the executors."""
         CREATED.inc(len(timers))
         GROUP.observe(len(timers))
-        delay = min(timer.delay_seconds for timer in timers)
-        if delay <= wakeup.WAKE_UP_WITHIN_SECONDS:
-            self._soonest = min(self._soonest, monotonic() + delay)
-            if self._announcer is None or self._announcer.done():
-                self._announcer = asyncio.create_task(self._wake_up())
-
-    async def _wake_up(self) -> None:
-        while self._soonest < math.inf:
-            soonest, self._soonest = self._soonest, math.inf
-            await wakeup.publish(self._redis, due_in_seconds=soonest - monotonic())
+        self._announcer.due_in(min(timer.delay_seconds for timer in timers))
 
 
 def _settle(created: asyncio.Future[int], outcome: int | Exception) -> None:

@@ -16,8 +16,6 @@ from handler_service.problems import (
     InvalidRequest,
     MalformedBody,
     Problem,
-    TimerHasBegun,
-    TimerNotFound,
     Unavailable,
     WrongContentType,
 )
@@ -51,13 +49,11 @@ class ProblemOut(BaseModel):
     )
 
 
-# One of each: the description of its status, and its example.
+# What a status says wherever it is answered, by an example.
 EXAMPLES: dict[int, Problem] = {
     example.status: example
     for example in (
         MalformedBody("The body is not valid JSON: trailing comma at line 1 column 14."),
-        TimerNotFound(17),
-        TimerHasBegun(17),
         BodyTooLarge("#/payload: may have 262,144 bytes at most."),
         WrongContentType("text/plain"),
         InvalidRequest([Violation("#/seconds", "Must be 0 or more.")]),
@@ -73,13 +69,16 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the refusals of an endpoint; whatever else goes wrong is a problem too.
+def problems(*refusals: int | Problem) -> dict[int | str, dict[str, Any]]:
+    """Describe the refusals of an endpoint, by status where every endpoint means the same by it.
+
+    Whatever else goes wrong is a problem too.
 
     Being told so, FastAPI does not promise errors of its own.
     """
+    examples = [EXAMPLES[each] if isinstance(each, int) else each for each in refusals]
     described: dict[int | str, dict[str, Any]] = {
-        status: _refusal(EXAMPLES[status]) for status in statuses
+        example.status: _refusal(example) for example in examples
     }
     if Unavailable.status in described:
         described[Unavailable.status]["headers"] = header("Retry-After", "Seconds to wait.", 1)
@@ -113,6 +112,14 @@ def _build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=[
             {"name": "timers", "description": "A webhook, called once, after a delay."},
+            {
+                "name": "dead letters",
+                "description": "Runs that failed for good, or of which nobody knows.",
+            },
+            {
+                "name": "applications",
+                "description": "Whose timers they are, and whose secret signs.",
+            },
             {"name": "health", "description": "For those who run it."},
         ],
     )
@@ -135,7 +142,8 @@ def _outbound_call() -> dict[str, Any]:
     headers = {
         "webhook-id": "The same on every attempt at a run: notice a second delivery by it.",
         "webhook-timestamp": "Unix seconds of this attempt.",
-        "webhook-signature": "`v1,` and base64 HMAC-SHA256 of id.timestamp.body",
+        "webhook-signature": "`v1,` and base64 HMAC-SHA256 of id.timestamp.body; two of them, by a "
+        "space, while a rotation of the signing secret overlaps.",
         "onthedot-scheduled-for": "The instant the run was planned for (RFC 3339, UTC).",
         "onthedot-attempt": "Which attempt this is, from 1.",
         "user-agent": "onthedot/ and the version.",
@@ -148,7 +156,8 @@ def _outbound_call() -> dict[str, Any]:
         "operationId": "timerFired",
         "description": "Made with the timer's own method, headers and payload. Answer 2xx within "
         "its timeout to accept it. 408, 425, 429, 3xx, 5xx, timeouts and broken connections are "
-        "tried again; other answers are final. Redirects are not followed.",
+        "tried again, as the timer's retry policy says; other answers are final. Redirects are not "
+        "followed.",
         "parameters": [
             {
                 "name": name,

@@ -8,7 +8,10 @@ Problem
 ├── WrongContentType 415   not announced as JSON
 ├── InvalidRequest 422     JSON, but not what the contract says; names each field
 ├── TimerNotFound 404      unknown, or cancelled
-├── TimerHasBegun 409      too late to cancel
+├── TimerHasBegun 409      too late to change or cancel
+├── DeadLetterNotFound 404 no run of that job and instant
+├── NotReplayable 409      a run that is no dead letter, or not any more
+├── ApplicationNotFound 404
 └── Unavailable 503        Postgres is away: nothing was promised, try again
 """
 
@@ -129,12 +132,38 @@ class TimerNotFound(Problem):
 
 
 class TimerHasBegun(Problem):
-    """The timer was claimed (at most about a second before its instant) or is over."""
+    """The timer was claimed (at most about a second before its instant), tried, or is over."""
 
-    status, code, title = 409, "timer_has_begun", "It is too late to cancel this timer"
+    status, code, title = 409, "timer_has_begun", "It is too late to change this timer"
 
     def __init__(self, timer_id: int) -> None:
-        super().__init__(f"Timer {timer_id} has begun or ended and cannot be cancelled any more.")
+        super().__init__(
+            f"Timer {timer_id} has begun or ended and cannot be changed or cancelled any more."
+        )
+
+
+class DeadLetterNotFound(Problem):
+    """There is no such run."""
+
+    status, code, title = 404, "dead_letter_not_found", "There is no such dead letter"
+
+    def __init__(self, job_id: int, scheduled_for: str) -> None:
+        super().__init__(f"There is no run of job {job_id} at {scheduled_for[:40]!r}.")
+
+
+class NotReplayable(Problem):
+    """There is such a run, but it is no dead letter that may be given another life."""
+
+    status, code, title = 409, "not_replayable", "This run cannot be replayed"
+
+
+class ApplicationNotFound(Problem):
+    """There is no such application, or it is not the caller's."""
+
+    status, code, title = 404, "application_not_found", "There is no such application"
+
+    def __init__(self, application_id: int) -> None:
+        super().__init__(f"There is no application {application_id}.")
 
 
 class Unavailable(Problem):

@@ -1,10 +1,10 @@
-"""What the handler reads: a timer, a page of timers. Each by the primary key of `jobs`."""
+"""What the handler reads of timers: one, a page of them. Each by the primary key of `jobs`."""
 
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Integer, bindparam, func, select
 
-from shared.database import Pool, Read
+from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import JobState
 from shared.runs.model import jobs
 
@@ -13,9 +13,9 @@ _seconds_left = func.ceil(
     func.greatest(0, func.extract("epoch", jobs.c.run_at - func.clock_timestamp()))
 ).cast(BigInteger)
 
-_ours = (jobs.c.application_id == bindparam("application_id", type_=Integer)) & (
-    jobs.c.state != JobState.ENDED
-)
+_of_us = jobs.c.application_id == bindparam("application_id", type_=Integer)
+_ours = _of_us & (jobs.c.state != JobState.ENDED)
+
 
 _TIMER = Read(
     select(_seconds_left).where(jobs.c.id == bindparam("timer_id", type_=BigInteger), _ours)
@@ -29,8 +29,13 @@ _TIMERS = Read(
 _CANCELLED = Read(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("timer_id", type_=BigInteger),
-        jobs.c.application_id == bindparam("application_id", type_=Integer),
+        _of_us,
         jobs.c.state == JobState.ENDED,
+    )
+)
+_REQUEST = Read(
+    select(jobs.c.method, jobs.c.headers, jobs.c.payload.is_not(None), _seconds_left).where(
+        jobs.c.id == bindparam("timer_id", type_=BigInteger), _ours
     )
 )
 
@@ -40,6 +45,15 @@ class TimeLeft(NamedTuple):
 
     timer_id: int
     seconds: int
+
+
+class Request(NamedTuple):
+    """What a timer that was not cancelled asks for, as far as an edit has to know."""
+
+    method: str
+    headers: dict[str, str] | None
+    has_payload: bool
+    seconds_left: int
 
 
 async def time_left(pool: Pool, *, timer_id: int, application_id: int) -> int | None:
@@ -58,3 +72,9 @@ async def timers(pool: Pool, *, application_id: int, before: int, most: int) -> 
     """Answer up to `most` timers with an id below `before`, newest first."""
     rows = await _TIMERS.rows(pool, application_id=application_id, before=before, most=most)
     return [TimeLeft._make(row) for row in rows]
+
+
+async def request(connection: Connection, *, timer_id: int, application_id: int) -> Request | None:
+    """Answer what a timer asks for; None for no such timer, or a cancelled one."""
+    row = await _REQUEST.row(connection, timer_id=timer_id, application_id=application_id)
+    return None if row is None else Request._make(row)

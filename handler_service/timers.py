@@ -1,67 +1,35 @@
 """`/timers`: create, read, list, cancel. Each endpoint parses, calls, answers."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.convertors import Convertor, register_url_convertor
+from fastapi import APIRouter, Query, Request, Response
 
-from handler_service import bodies, reads
+from handler_service import answers, bodies, job_lock, reads
+from handler_service.bodies import ENVELOPE_BYTES_MAX
 from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
-from handler_service.problems import (
-    BodyTooLarge,
-    InvalidRequest,
-    TimerHasBegun,
-    TimerNotFound,
-)
+from handler_service.paths import ID_MAX, TimerId
+from handler_service.problems import BodyTooLarge, TimerHasBegun, TimerNotFound
+from handler_service.schemas.page import Page
 from handler_service.schemas.timers import (
-    Page,
     TimerBatchIn,
     TimerBatchOut,
     TimerIn,
     TimerOut,
     TimerPage,
 )
-from handler_service.violations import Violation
 from shared.runs import moves
 from shared.runs.moves import NewTimer
 
 BATCH_BYTES_MAX = 8_388_608
-ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
 # A client that escapes whatever is not ASCII needs so many bytes for one that we send ("é", "😀").
 SPELLING = 3
-ID_MAX = 2**63 - 1
 NEXT_PAGE = '</timers?limit=50&cursor=MTc>; rel="next"'
+NOT_FOUND, TOO_LATE = TimerNotFound(17), TimerHasBegun(17)
 
-
-class IdConvertor(Convertor[int]):
-    """An id in a path, in its one spelling; any other path is not found."""
-
-    regex = r"[1-9][0-9]{0,18}(?!\n)"  # the router's $ would let a line break pass
-
-    def convert(self, value: str) -> int:
-        """Read it."""
-        return int(value)
-
-    def to_string(self, value: int) -> str:
-        """Write it."""
-        return str(value)
-
-
-register_url_convertor("id", IdConvertor())
 router = APIRouter(tags=["timers"])
-TimerId = Annotated[
-    int,
-    Path(
-        description="The timer's id.",
-        examples=[1],
-        json_schema_extra={"minimum": 1, "maximum": ID_MAX},
-    ),
-]
 
 
 @router.post(
@@ -78,14 +46,13 @@ TimerId = Annotated[
 async def create_timer(request: Request) -> Response:
     """Call a URL once, after a delay. Answered once the timer is durable."""
     context = Context.of(request)
-    bytes_max = context.settings.payload_bytes_max * SPELLING + ENVELOPE_BYTES_MAX
-    timer = await bodies.read(request, TimerIn, bytes_max=bytes_max)
+    timer = await bodies.read(request, TimerIn, bytes_max=timer_bytes_max(context))
     [new] = _new(context, [timer], places=["#"])
     timer_id = await context.group_commit.create(new)
-    return _json(
+    return answers.json(
         {"id": timer_id, "time_left": timer.delay_seconds},
         status=201,
-        location=f"/timers/{timer_id}",
+        headers={"location": f"/timers/{timer_id}"},
     )
 
 
@@ -110,7 +77,7 @@ async def create_timers(request: Request) -> Response:
         {"id": timer_id, "time_left": timer.delay_seconds}
         for timer_id, timer in zip(ids, batch.timers, strict=True)
     ]
-    return _json({"data": data}, status=201)
+    return answers.json({"data": data}, status=201)
 
 
 @router.get(
@@ -119,7 +86,7 @@ async def create_timers(request: Request) -> Response:
     summary="Read how much time is left",
     operation_id="getTimer",
     response_description="The timer",
-    responses=problems(404, 503),
+    responses=problems(NOT_FOUND, 503),
 )
 async def get_timer(request: Request, timer_id: TimerId) -> Response:
     """Read a timer. `time_left` is 0 once it is due, fired or not."""
@@ -131,7 +98,7 @@ async def get_timer(request: Request, timer_id: TimerId) -> Response:
         )
     if left is None:
         raise TimerNotFound(timer_id)
-    return _json({"id": timer_id, "time_left": left})
+    return answers.json({"id": timer_id, "time_left": left})
 
 
 @router.get(
@@ -146,22 +113,21 @@ async def get_timer(request: Request, timer_id: TimerId) -> Response:
 async def list_timers(request: Request, page: Annotated[Page, Query()]) -> Response:
     """List the timers that were not cancelled. Pages are stable while timers come and go."""
     context = Context.of(request)
-    before = ID_MAX if page.cursor is None else _read_cursor(page.cursor)
+    [before] = (
+        [ID_MAX] if page.cursor is None else answers.read_cursor(page.cursor, maxima=[ID_MAX])
+    )
     found = await reads.timers(
         context.pool, application_id=context.application_id, before=before, most=page.limit + 1
     )
     timers = found[: page.limit]
-    next_cursor = _write_cursor(timers[-1].timer_id) if len(found) > page.limit else None
-    response = _json(
-        {
-            "data": [{"id": timer.timer_id, "time_left": timer.seconds} for timer in timers],
-            "next_cursor": next_cursor,
-        }
+    return answers.page(
+        "/timers",
+        [{"id": timer.timer_id, "time_left": timer.seconds} for timer in timers],
+        next_cursor=(
+            answers.write_cursor(timers[-1].timer_id) if len(found) > page.limit else None
+        ),
+        query={"limit": page.limit},
     )
-    if next_cursor:
-        following = f"/timers?limit={page.limit}&cursor={next_cursor}"
-        response.headers["link"] = f'<{following}>; rel="next"'
-    return response
 
 
 @router.delete(
@@ -170,7 +136,7 @@ async def list_timers(request: Request, page: Annotated[Page, Query()]) -> Respo
     summary="Cancel a timer",
     operation_id="deleteTimer",
     response_description="The timer is cancelled, now or before",
-    responses=problems(404, 409, 503),
+    responses=problems(NOT_FOUND, TOO_LATE, 503),
 )
 async def delete_timer(request: Request, timer_id: TimerId) -> Response:
     """Cancel a timer that has not begun. After a 204 it will not be called."""
@@ -180,6 +146,9 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
     whose = {"application_id": context.application_id}
     async with context.pool.connection() as connection:
         cancelled = await moves.cancel(connection, job_id=timer_id, **whose)
+        if not cancelled:  # or an edit was replacing its run just then
+            async with job_lock.held(connection, timer_id):
+                cancelled = await moves.cancel(connection, job_id=timer_id, **whose)
     if not cancelled and not await reads.was_cancelled(context.pool, timer_id=timer_id, **whose):
         if await reads.time_left(context.pool, timer_id=timer_id, **whose) is None:
             raise TimerNotFound(timer_id)
@@ -189,47 +158,40 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
 
 def _new(context: Context, timers: Sequence[TimerIn], *, places: Sequence[str]) -> list[NewTimer]:
     """Make rows of timers; refuse those whose payload is too large by their places in the body."""
-    payloads = [timer.encoded_payload() for timer in timers]
-    limit = context.settings.payload_bytes_max
-    too_large = [
-        f"{place}/payload"
-        for place, payload in zip(places, payloads, strict=True)
-        if payload is not None and len(payload) > limit
-    ]
-    if too_large:
-        raise BodyTooLarge(f"{', '.join(too_large)}: may have {limit:,} bytes at most.")
+    payloads = [timer.encoded_payload(timer.headers) for timer in timers]
+    check_sizes(payloads, places, bytes_max=context.settings.payload_bytes_max)
     return [
         NewTimer(
             application_id=context.application_id,
             url=timer.url,
             method=timer.method,
-            headers=orjson.dumps(timer.headers).decode() if timer.headers else None,
+            headers=headers_document(timer.headers),
             payload=payload,
             timeout_seconds=timer.timeout,
             delay_seconds=float(timer.delay_seconds),
+            retry=timer.retry.document(),
+            delivery=timer.delivery,
         )
         for timer, payload in zip(timers, payloads, strict=True)
     ]
 
 
-def _json(body: object, *, status: int = 200, location: str | None = None) -> Response:
-    headers = {"location": location} if location else None
-    return Response(
-        orjson.dumps(body), status_code=status, headers=headers, media_type="application/json"
-    )
+def timer_bytes_max(context: Context) -> int:
+    """Say how long the body of one timer may be, however its client spelt the payload."""
+    return context.settings.payload_bytes_max * SPELLING + ENVELOPE_BYTES_MAX
 
 
-def _write_cursor(timer_id: int) -> str:
-    return base64.urlsafe_b64encode(str(timer_id).encode()).decode().rstrip("=")
+def check_sizes(payloads: Sequence[bytes | None], places: Sequence[str], *, bytes_max: int) -> None:
+    """Refuse payloads that are too large, by their places in the body."""
+    too_large = [
+        f"{place}/payload"
+        for place, payload in zip(places, payloads, strict=True)
+        if payload is not None and len(payload) > bytes_max
+    ]
+    if too_large:
+        raise BodyTooLarge(f"{', '.join(too_large)}: may have {bytes_max:,} bytes at most.")
 
 
-def _read_cursor(cursor: str) -> int:
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        timer_id = int(text) if text.isdigit() else 0
-    except (binascii.Error, ValueError):
-        timer_id = 0
-    if not 0 < timer_id <= ID_MAX:
-        detail = "Is not a cursor of ours; take next_cursor of the page before."
-        raise InvalidRequest([Violation("cursor", detail)])
-    return timer_id
+def headers_document(headers: dict[str, str] | None) -> str | None:
+    """Write a webhook's headers as its row keeps them."""
+    return orjson.dumps(headers).decode() if headers else None

@@ -11,8 +11,10 @@ from pydantic_core import ErrorDetails
 SAID = {
     "bool_type": "Must be true or false.",
     "dict_type": "Must be a JSON object.",
+    "enum": "Must be {expected}.",
     "extra_forbidden": "Is unknown; leave it out.",
     "float_type": "Must be a number.",
+    "greater_than": "Must be more than {gt}.",
     "greater_than_equal": "Must be {ge} or more.",
     "int_type": "Must be an integer, written without quotes or a decimal point.",
     "less_than_equal": "Must be {le} or less.",
@@ -57,4 +59,11 @@ def _pointer(location: Sequence[Any]) -> str:
 
 def _detail(error: ErrorDetails) -> str:
     said = SAID.get(error["type"])
-    return f"{error['msg']}." if said is None else said.format_map(error.get("ctx", {}))
+    if said is None:
+        return f"{error['msg']}."
+    return said.format_map({name: _plain(fact) for name, fact in error.get("ctx", {}).items()})
+
+
+def _plain(fact: Any) -> Any:
+    """A limit of 120.0 seconds is one of 120."""
+    return int(fact) if isinstance(fact, float) and fact.is_integer() else fact

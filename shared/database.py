@@ -124,15 +124,18 @@ class Read:
         self.sql = str(compiled)
         self._defaults: Mapping[str, Any] = compiled.params
 
-    async def rows(self, pool: Pool, /, **values: Any) -> list[TupleRow]:
-        """Answer every row. Bound parameters keep the names that the select gave them."""
-        async with pool.connection() as connection:
-            cursor = await connection.execute(
-                self.sql.encode(), {**self._defaults, **values}, binary=True
-            )
-            return await cursor.fetchall()
+    async def rows(self, source: Pool | Connection, /, **values: Any) -> list[TupleRow]:
+        """Answer every row, by a connection of the pool or, in its transaction, by this one.
 
-    async def row(self, pool: Pool, /, **values: Any) -> TupleRow | None:
+        Bound parameters keep the names that the select gave them.
+        """
+        if isinstance(source, AsyncConnectionPool):
+            async with source.connection() as connection:
+                return await self.rows(connection, **values)
+        cursor = await source.execute(self.sql.encode(), {**self._defaults, **values}, binary=True)
+        return await cursor.fetchall()
+
+    async def row(self, source: Pool | Connection, /, **values: Any) -> TupleRow | None:
         """Answer the first row, or None."""
-        rows = await self.rows(pool, **values)
+        rows = await self.rows(source, **values)
         return rows[0] if rows else None

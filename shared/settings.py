@@ -139,6 +139,22 @@ class ExecutorSettings(Settings):
     )
     connect_seconds: Seconds = Field(5.0, description="how long connecting to a receiver may take")
     resolve_seconds: Seconds = Field(5.0, description="how long looking up a name may take")
+    breaker_failures: int = Field(
+        10,
+        ge=1,
+        le=1_000,
+        description="failures to connect and timeouts in a row that open a destination's breaker",
+    )
+    breaker_open_seconds: Seconds = Field(
+        5.0, description="how long runs to a destination whose breaker opened are put off at first"
+    )
+    breaker_open_seconds_max: Seconds = Field(
+        60.0, description="how long at most, as each probe that fails doubles it"
+    )
+    breaker_put_off_seconds_max: Seconds = Field(
+        3_600.0,
+        description="how long breakers may put a run off in all; then it is sent all the same",
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -155,6 +171,9 @@ class ExecutorSettings(Settings):
                 self.in_flight_per_destination_max <= self.in_flight_max
             ),
             "ROOM must be at least CLAIM_BATCH": self.room >= self.claim_batch,
+            "BREAKER_OPEN_SECONDS_MAX must not be below BREAKER_OPEN_SECONDS": (
+                self.breaker_open_seconds_max >= self.breaker_open_seconds
+            ),
         }
         for remedy, holds in rules.items():
             if not holds:

@@ -42,18 +42,18 @@ class Call(NamedTuple):
 class Receiver:
     """Listens on a port of its own on the loopback address."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, port: int = 0) -> None:
         self.tls = tls
         self.calls: list[Call] = []
         self.in_flight = 0
         self._seen: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = port
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, backlog=4096, ssl=self.tls
+            self._serve, "127.0.0.1", self.port, backlog=4096, ssl=self.tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self

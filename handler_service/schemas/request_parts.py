@@ -6,8 +6,10 @@ Each check says which rule it holds to, so that a webhook that was accepted can 
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from pyreqwest.http import Url
@@ -48,6 +50,13 @@ ISO_DURATION = re.compile(
 SECONDS_IN = {"weeks": 604_800, "days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 
 
+def refuse(kind: str, message: str, *, field: str | None = None) -> PydanticCustomError:
+    """Word a refusal; `field` goes on from the place that the validator is at."""
+    # Braces in a message would be read as places to fill in.
+    context = {"message": message} | ({} if field is None else {"field": field})
+    return PydanticCustomError(f"invalid_{kind}", "{message}", context)
+
+
 def check_url(text: str) -> str:
     """Accept what the delivery client itself would read as an absolute http or https URL.
 
@@ -56,26 +65,26 @@ def check_url(text: str) -> str:
     slashes and skips superfluous ones; we refuse those instead.
     """
     if any(character <= " " or "\x7f" <= character <= "\x9f" for character in text):
-        raise _refuse("url", "Must not be blank or hold spaces, line breaks or control characters")
+        raise refuse("url", "Must not be blank or hold spaces, line breaks or control characters")
     found = AUTHORITY.match(text)
     if found is None:
-        raise _refuse("url", "Must be an absolute URL that starts with http:// or https://")
+        raise refuse("url", "Must be an absolute URL that starts with http:// or https://")
     authority = found.group(1)
     if "\\" in text:
-        raise _refuse("url", "Must not hold a backslash; write it as %5C")
+        raise refuse("url", "Must not hold a backslash; write it as %5C")
     if "@" in authority:
-        raise _refuse("url", "Must not hold credentials; send them in an authorization header")
+        raise refuse("url", "Must not hold credentials; send them in an authorization header")
     if not authority:
-        raise _refuse("url", "Must name a host, right after the two slashes")
+        raise refuse("url", "Must name a host, right after the two slashes")
     try:
         url = Url(text)
     except ValueError as error:
-        raise _refuse("url", f"Is not a valid URL ({error})") from None
+        raise refuse("url", f"Is not a valid URL ({error})") from None
     if url.port == 0:
-        raise _refuse("url", "Must name a port other than 0, or none")
+        raise refuse("url", "Must name a port other than 0, or none")
     name = (url.domain or "host").removesuffix(".")
     if len(name) > HOST_CHARACTERS_MAX or not all(map(LABEL.fullmatch, name.split("."))):
-        raise _refuse("url", "Must name a host of 253 characters at most, its labels of 1 to 63")
+        raise refuse("url", "Must name a host of 253 characters at most, its labels of 1 to 63")
     return text
 
 
@@ -87,18 +96,18 @@ def check_headers(headers: Any) -> Any:
     if not isinstance(headers, dict):
         return headers  # refused by its type
     if len(headers) > HEADERS_MAX:
-        raise _refuse("headers", f"Must be {HEADERS_MAX} header fields at most")
+        raise refuse("headers", f"Must be {HEADERS_MAX} header fields at most")
     block = 0
     seen = set()
     for name, value in headers.items():
         lowered = name.lower()
         fault = _header_fault(name, value) or ("Is given twice" if lowered in seen else None)
         if fault:
-            raise _refuse("headers", f"{fault}; the header is {name[:80]!r}", field=name)
+            raise refuse("headers", f"{fault}; the header is {name[:80]!r}", field=name)
         seen.add(lowered)
         block += len(name) + len(value) + 4  # ": " and CRLF
     if block > HEADER_BYTES_MAX:
-        raise _refuse("headers", f"Must not take more than {HEADER_BYTES_MAX} bytes together")
+        raise refuse("headers", f"Must not take more than {HEADER_BYTES_MAX} bytes together")
     return headers
 
 
@@ -112,7 +121,14 @@ def encode_payload(payload: Any) -> Any:
         ).encode()
     except ValueError:
         message = "Must not hold a number that JSON cannot carry, such as 1e999"
-        raise _refuse("payload", message) from None
+        raise refuse("payload", message) from None
+
+
+def as_it_is_sent(payload: bytes | str, headers: Mapping[str, str] | None) -> bytes:
+    """Answer the bytes of a payload that `encode_payload` passed, under these headers."""
+    if isinstance(payload, bytes):
+        return payload
+    return orjson.dumps(payload) if _say_json(headers) else payload.encode()
 
 
 def read_seconds(value: Any) -> float:
@@ -127,7 +143,13 @@ def read_seconds(value: Any) -> float:
         if match and any(match.groupdict().values()):
             parts = match.groupdict(default="0")
             return sum(float(parts[unit]) * length for unit, length in SECONDS_IN.items())
-    raise _refuse("duration", 'Must be seconds as a number, or an ISO 8601 duration like "PT1M30S"')
+    raise refuse("duration", 'Must be seconds as a number, or an ISO 8601 duration like "PT1M30S"')
+
+
+def _say_json(headers: Mapping[str, str] | None) -> bool:
+    types = [value for name, value in (headers or {}).items() if name.lower() == "content-type"]
+    media_type = (types[0] if types else "application/json").partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 def _header_fault(name: str, value: Any) -> str | None:
@@ -143,13 +165,6 @@ def _header_fault(name: str, value: Any) -> str | None:
     return None
 
 
-def _refuse(kind: str, message: str, *, field: str | None = None) -> PydanticCustomError:
-    """Word a refusal; `field` goes on from the place that the validator is at."""
-    # Braces in a message would be read as places to fill in.
-    context = {"message": message} | ({} if field is None else {"field": field})
-    return PydanticCustomError(f"invalid_{kind}", "{message}", context)
-
-
 WebhookUrl = Annotated[
     str, Field(min_length=1, max_length=URL_CHARACTERS_MAX), AfterValidator(check_url)
 ]
@@ -157,7 +172,7 @@ _Headers = Annotated[dict[str, str], Field(max_length=HEADERS_MAX)]
 Headers = Annotated[_Headers, BeforeValidator(check_headers, _Headers)]
 Payload = Annotated[Any, AfterValidator(encode_payload)]
 _Seconds = Annotated[float, Field(ge=TIMEOUT_SECONDS_MIN, le=TIMEOUT_SECONDS_MAX)]
-_IsoDuration = Annotated[
+IsoDuration = Annotated[
     str, Field(max_length=DURATION_CHARACTERS_MAX, json_schema_extra={"format": "duration"})
 ]
-Timeout = Annotated[_Seconds, BeforeValidator(read_seconds, _Seconds | _IsoDuration)]
+Timeout = Annotated[_Seconds, BeforeValidator(read_seconds, _Seconds | IsoDuration)]

@@ -1,13 +1,12 @@
 """A timer on the wire: what a caller sends, and the two fields of each answer."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from handler_service.schemas.body import Body, answer, without_default
 from handler_service.schemas.request_parts import (
     TIMEOUT_SECONDS_DEFAULT,
     WITHOUT_PAYLOAD,
@@ -16,49 +15,18 @@ from handler_service.schemas.request_parts import (
     Payload,
     Timeout,
     WebhookUrl,
+    as_it_is_sent,
+    refuse,
 )
+from handler_service.schemas.retry import Retry
+from shared.runs.lifecycle import Delivery
+from shared.runs.policy import DEFAULT_POLICY
 
 BATCH_ITEMS_MAX = 1_000
-PAGE_ITEMS_MAX = 200
-FIELDS_MAX = 50  # of one object: what has more is refused as one, not field by field
 LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+DELAY_PARTS = {"hours": 3_600, "minutes": 60, "seconds": 1}
 
 Count = Annotated[int, Field(ge=0)]
-
-
-def _read_digits(text: Any) -> Any:
-    """Read a number as strictly as JSON is read: nothing but digits."""
-    if isinstance(text, str):
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise _refuse("Must be an integer, written in digits")
-        return int(text)
-    return text
-
-
-Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(_read_digits)]
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """Null is a payload too; left out is something else."""
-    schema.pop("default", None)
-
-
-def _answer(example: dict[str, Any]) -> ConfigDict:
-    """Say what an answer is like, and that it holds no more than that."""
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
-
-
-class Body(BaseModel):
-    """What every body has in common: its types are strict, its fields known and few."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_few_fields(cls, document: Any) -> Any:
-        if isinstance(document, dict) and len(document) > FIELDS_MAX:
-            raise _refuse(f"Must have {FIELDS_MAX} fields at most")
-        return document
 
 
 class TimerIn(Body):
@@ -75,6 +43,8 @@ class TimerIn(Body):
                     "headers": {"authorization": "Bearer a-token-of-yours"},
                     "payload": {"order": 17, "state": "expired"},
                     "timeout": 5,
+                    "retry": {"max_attempts": 8, "base": 10, "max_age": "P1D"},
+                    "delivery": "at_least_once",
                 },
             ]
         },
@@ -87,71 +57,118 @@ class TimerIn(Body):
     )
     url: WebhookUrl = Field(description="What to call: absolute, http or https, no credentials.")
     method: Method = Field("POST", description="The method to call it with.")
-    headers: Headers | None = Field(None, description="Header fields to send, beside ours.")
+    headers: Headers | None = Field(
+        None, description="Header fields to send, beside ours; null for none."
+    )
     payload: Payload = Field(
         None,
         description="Any JSON, sent as JSON; a string under a non-JSON content-type is sent as it "
-        "is. Left out, the body says which timer fired. 256 KiB at most, as it is sent, unless "
-        "the operator chose another limit.",
-        json_schema_extra=_without_default,
+        "is. Left out of a new timer, the body says which timer fired. 256 KiB at most, as it is "
+        "sent, unless the operator chose another limit.",
+        json_schema_extra=without_default,
     )
     timeout: Timeout = Field(
         TIMEOUT_SECONDS_DEFAULT,
         description='How long one attempt may take: seconds, or ISO 8601 ("PT15S").',
     )
+    retry: Retry = Field(
+        DEFAULT_POLICY,
+        description="When a failed attempt is followed by another: a backoff; or each wait in a "
+        'list, exactly; or "standard" (Standard Webhooks: ten attempts in three days); or "none". '
+        "Left out of a new timer, the backoff's defaults.",
+        json_schema_extra=without_default,
+    )
+    delivery: Delivery = Field(
+        Delivery.AT_LEAST_ONCE,
+        description="What to do when it is unknown whether a request was processed: "
+        "`at_least_once` sends it again, `at_most_once` does not, and the timer ends as uncertain.",
+        strict=False,
+    )
 
     @model_validator(mode="after")
     def _lies_ahead(self) -> Self:
-        if self.delay_seconds == 0:
-            raise _refuse(
-                "The delay must not be 0; give hours, minutes or seconds", field="seconds"
-            )
-        if self.delay_seconds > _seconds_left():
-            raise _refuse(
-                "The timer must be due in the year 9999 at the latest", field=self._largest_part()
-            )
+        if self.gives_a_delay():
+            if self.delay_seconds == 0:
+                raise refuse(
+                    "delay",
+                    "The delay must not be 0; give hours, minutes or seconds",
+                    field="seconds",
+                )
+            if self.delay_seconds > _seconds_left():
+                raise refuse(
+                    "delay",
+                    "The timer must be due in the year 9999 at the latest",
+                    field=self._largest_part(),
+                )
         return self
 
     @model_validator(mode="after")
     def _has_a_body_to_carry_it(self) -> Self:
         if "payload" in self.model_fields_set and self.method in WITHOUT_PAYLOAD:
-            message = f"A {self.method} request carries no payload; leave it out"
-            raise _refuse(message, field="payload")
+            raise refuse("payload", no_payload(self.method), field="payload")
         return self
+
+    def gives_a_delay(self) -> bool:
+        """Whether there is a delay here to be checked."""
+        return True
 
     @property
     def delay_seconds(self) -> int:
         """The whole delay."""
         return self.hours * 3_600 + self.minutes * 60 + self.seconds
 
-    def _largest_part(self) -> str:
-        parts = {
-            "hours": self.hours * 3_600,
-            "minutes": self.minutes * 60,
-            "seconds": self.seconds,
-        }
-        return max(parts, key=parts.__getitem__)
-
-    def encoded_payload(self) -> bytes | None:
-        """The body as it will be sent, or None to send the event."""
+    def encoded_payload(self, headers: Mapping[str, str] | None) -> bytes | None:
+        """The body as it will be sent under these headers; None: there is none here."""
         if "payload" not in self.model_fields_set:
             return None
-        if isinstance(self.payload, bytes):
-            return self.payload
-        return self.payload.encode() if not self._is_json() else orjson.dumps(self.payload)
+        return as_it_is_sent(self.payload, headers)
 
-    def _is_json(self) -> bool:
-        types = [
-            value for name, value in (self.headers or {}).items() if name.lower() == "content-type"
-        ]
-        media_type = (types[0] if types else "application/json").partition(";")[0].strip().lower()
-        return media_type == "application/json" or media_type.endswith("+json")
+    def _largest_part(self) -> str:
+        return max(DELAY_PARTS, key=lambda part: getattr(self, part) * DELAY_PARTS[part])
+
+
+def _for_an_edit(schema: dict[str, Any]) -> None:
+    """What is left out of an edit stays as it is, whatever a create would make of it."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
+    schema["examples"] = [
+        {"url": "https://example.com/orders/17/v2"},
+        {"minutes": 10, "payload": {"order": 17, "state": "reminded"}},
+    ]
+    schema["minProperties"] = 1
+
+
+class TimerEditIn(TimerIn):
+    """What to change of a timer: at least one field; what is left out stays as it is.
+
+    Hours, minutes or seconds start the delay anew, from now. A payload cannot be taken away, only
+    replaced.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_for_an_edit)
+
+    url: WebhookUrl = Field("", description="What to call: absolute, http or https.")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise refuse("edit", "Must have one field or more")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_body_to_carry_it(self) -> Self:
+        # Left to the endpoint, which knows the timer's own method.
+        return self
+
+    def gives_a_delay(self) -> bool:
+        """Whether the delay starts anew."""
+        return not self.model_fields_set.isdisjoint(DELAY_PARTS)
 
 
 class TimerOut(BaseModel):
     """A timer, in exactly two fields."""
 
-    model_config = _answer({"id": 1, "time_left": 14_401})
+    model_config = answer({"id": 1, "time_left": 14_401})
 
     id: int = Field(ge=1, description="The timer's id.")
     time_left: int = Field(
@@ -181,24 +198,15 @@ class TimerBatchIn(Body):
 class TimerBatchOut(BaseModel):
     """The timers created, in the order asked."""
 
-    model_config = _answer({"data": [{"id": 1, "time_left": 300}, {"id": 2, "time_left": 3_600}]})
+    model_config = answer({"data": [{"id": 1, "time_left": 300}, {"id": 2, "time_left": 3_600}]})
 
     data: list[TimerOut]
-
-
-class Page(Body):
-    """Which timers of a list to answer."""
-
-    limit: Limit = Field(50, description="Timers on a page.")
-    cursor: str | SkipJsonSchema[None] = Field(
-        None, max_length=64, description="`next_cursor` of the page before."
-    )
 
 
 class TimerPage(BaseModel):
     """Timers, newest first."""
 
-    model_config = _answer({"data": [{"id": 17, "time_left": 300}], "next_cursor": "MTc"})
+    model_config = answer({"data": [{"id": 17, "time_left": 300}], "next_cursor": "MTc"})
 
     data: list[TimerOut]
     next_cursor: str | None = Field(description="Give it as `cursor` for the page after this one.")
@@ -208,6 +216,6 @@ def _seconds_left() -> float:
     return (LAST_INSTANT - datetime.now(UTC)) / timedelta(seconds=1)
 
 
-def _refuse(message: str, *, field: str | None = None) -> PydanticCustomError:
-    context = {"message": message} | ({} if field is None else {"field": field})
-    return PydanticCustomError("invalid_timer", "{message}", context)
+def no_payload(method: str) -> str:
+    """Say why a payload is refused."""
+    return f"A {method} request carries no payload; leave it out"

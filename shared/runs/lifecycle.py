@@ -17,6 +17,8 @@ class RunState(StrEnum):
 
 
 OUTSTANDING = (RunState.PENDING, RunState.EXECUTING)
+# Ends that a person may undo, by a replay.
+DEAD_LETTERS = (RunState.FAILED, RunState.UNCERTAIN)
 
 
 class ExecutionState(StrEnum):
@@ -29,6 +31,13 @@ class ExecutionState(StrEnum):
     SKIPPED = "skipped"
     RETRYING = "retrying"  # failed, and another attempt was planned
     ABANDONED = "abandoned"  # its executor's lease lapsed; whether it was sent is unknown
+
+
+class Delivery(StrEnum):
+    """What to do when it is unknown whether a request was processed: send it again, or not."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    AT_MOST_ONCE = "at_most_once"
 
 
 class JobState(StrEnum):
@@ -47,19 +56,33 @@ class Move(NamedTuple):
     """One arrow: `sql/<name>.sql` makes it, called by `moves`; nothing else does."""
 
     name: str
-    source: RunState | None
+    sources: tuple[RunState, ...]
     target: RunState
 
+    def __str__(self) -> str:
+        """Write the arrow as the statement's first line does."""
+        origin = " | ".join(self.sources)
+        return (
+            f"{self.name}: {origin} → {self.target}" if origin else f"{self.name}: → {self.target}"
+        )
+
+
+_PENDING, _EXECUTING = (RunState.PENDING,), (RunState.EXECUTING,)
 
 LIFE = (
-    Move("create", None, RunState.PENDING),
-    Move("claim", RunState.PENDING, RunState.EXECUTING),
-    Move("deliver", RunState.EXECUTING, RunState.DONE),
-    Move("retry", RunState.EXECUTING, RunState.PENDING),
-    Move("bury", RunState.EXECUTING, RunState.FAILED),
-    Move("release", RunState.EXECUTING, RunState.PENDING),
-    Move("rescue_unsent", RunState.EXECUTING, RunState.PENDING),
-    Move("rescue", RunState.EXECUTING, RunState.PENDING),
-    Move("bury_abandoned", RunState.EXECUTING, RunState.FAILED),
-    Move("cancel", RunState.PENDING, RunState.CANCELLED),
+    Move("create", (), RunState.PENDING),
+    Move("edit", _PENDING, RunState.PENDING),
+    Move("claim", _PENDING, RunState.EXECUTING),
+    Move("mark", _EXECUTING, RunState.EXECUTING),
+    Move("deliver", _EXECUTING, RunState.DONE),
+    Move("retry", _EXECUTING, RunState.PENDING),
+    Move("bury", _EXECUTING, RunState.FAILED),
+    Move("doubt", _EXECUTING, RunState.UNCERTAIN),
+    Move("release", _EXECUTING, RunState.PENDING),
+    Move("rescue_unsent", _EXECUTING, RunState.PENDING),
+    Move("doubt_abandoned", _EXECUTING, RunState.UNCERTAIN),
+    Move("bury_abandoned", _EXECUTING, RunState.FAILED),
+    Move("rescue", _EXECUTING, RunState.PENDING),
+    Move("cancel", _PENDING, RunState.CANCELLED),
+    Move("replay", DEAD_LETTERS, RunState.PENDING),
 )

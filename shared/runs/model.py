@@ -27,7 +27,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from shared.runs.lifecycle import OUTSTANDING, ExecutionState, JobState
+from shared.runs.lifecycle import (
+    DEAD_LETTERS,
+    OUTSTANDING,
+    Delivery,
+    ExecutionState,
+    JobState,
+)
 
 Instant = DateTime(timezone=True)
 NOW = text("now()")
@@ -46,12 +52,19 @@ applications = Table(
     Column("id", Integer, Identity(always=True), primary_key=True),
     Column("name", Text, nullable=False),
     Column("signing_secret", LargeBinary, nullable=False),
+    # The one before it, which signs too until then: receivers learn the new one meanwhile.
+    Column("previous_signing_secret", LargeBinary),
+    Column("previous_secret_until", Instant),
     Column("created_at", Instant, nullable=False, server_default=NOW),
     Column("updated_at", Instant, nullable=False, server_default=NOW),
     UniqueConstraint("name", name="applications_name"),
     # Standard Webhooks 1.0.0: a symmetric secret is 24 to 64 bytes of entropy.
     CheckConstraint(
         "octet_length(signing_secret) between 24 and 64", name="applications_signing_secret_size"
+    ),
+    CheckConstraint(
+        "(previous_signing_secret is null) = (previous_secret_until is null)",
+        name="applications_previous_secret_ends",
     ),
 )
 
@@ -66,12 +79,19 @@ jobs = Table(
     Column("headers", JSONB),  # {"name": "value"}; null: none
     Column("payload", LargeBinary),  # the body as it is sent; null: the event that says it fired
     Column("timeout_seconds", Double, nullable=False),
+    Column("retry", JSONB),  # as `RetryPolicy` writes it; null: the default policy
+    Column("delivery", Text, nullable=False, server_default=Delivery.AT_LEAST_ONCE.value),
     Column("run_at", Instant, nullable=False),  # the nominal instant of a job that runs once
     Column("state", Text, nullable=False, server_default=JobState.ACTIVE.value),
     Column("created_at", Instant, nullable=False, server_default=NOW),
     Column("updated_at", Instant, nullable=False, server_default=NOW),
     CheckConstraint(_one_of("state", JobState), name="jobs_state"),
     CheckConstraint("timeout_seconds > 0 and timeout_seconds <= 120", name="jobs_timeout_seconds"),
+    CheckConstraint(_one_of("delivery", Delivery), name="jobs_delivery"),
+    # Read by a rescue too, which must not keep a run alive for ever.
+    CheckConstraint(
+        "(retry ->> 'max_attempts')::integer between 1 and 100", name="jobs_retry_has_an_end"
+    ),
     CheckConstraint("run_at < '10000-01-01 00:00:00+00'", name="jobs_run_at_has_four_digits"),
 )
 
@@ -86,12 +106,23 @@ schedules = Table(
     Column("fence", Integer, nullable=False, server_default=text("0")),  # grows with each claim
     Column("attempt", SmallInteger, nullable=False, server_default=text("0")),  # attempts spent
     Column("state", Text, nullable=False, server_default="pending"),
+    # An at-most-once run whose first byte may have left: set, durably, before it can.
+    Column("marked_at", Instant),
+    # A person asked for it again: then its policy counts from here, without what was spent before.
+    Column("replayed_at", Instant),
+    Column("attempts_forgiven", SmallInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("job_id", "scheduled_for", name="schedules_run"),
     CheckConstraint(_one_of("state", OUTSTANDING), name="schedules_state"),
     CheckConstraint(
         "(state = 'executing') = (executor_id is not null)", name="schedules_held_if_executing"
     ),
     CheckConstraint("fence >= attempt and attempt >= 0", name="schedules_fence_covers_attempts"),
+    CheckConstraint(
+        "marked_at is null or state = 'executing'", name="schedules_marked_if_executing"
+    ),
+    CheckConstraint(
+        "attempts_forgiven between 0 and attempt", name="schedules_forgives_what_was_spent"
+    ),
     # Read by claim, rescue and the forecast. Not partial on state: then a claim would have to
     # move the row's index entries (no HOT update), which costs more than skipping what executes.
     Index("schedules_due", "due_at"),
@@ -124,10 +155,21 @@ executions = Table(
     Column("state", Text, nullable=False),
     Column("error", Text),  # class and message, "timeout: no answer within 15 s"
     Column("response", LargeBinary),  # its first KiB
+    # Of the claim it was made under: a replay goes on from here, so that what an earlier claim
+    # still records is refused.
+    Column("fence", Integer, nullable=False, server_default=text("0")),
+    Column("replayed_at", Instant),  # a dead letter that was given another life
     PrimaryKeyConstraint(
         "job_id", "scheduled_for", "attempt", "finished_at", name="executions_of_job"
     ),
     CheckConstraint(_one_of("state", ExecutionState), name="executions_state"),
+    Index(
+        "executions_dead_letters",
+        "finished_at",
+        "job_id",
+        "scheduled_for",
+        postgresql_where=text(f"{_one_of('state', DEAD_LETTERS)} and replayed_at is null"),
+    ),
     postgresql_partition_by="range (finished_at)",
 )
 

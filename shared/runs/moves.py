@@ -14,12 +14,17 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from shared.database import Connection
-from shared.runs.lifecycle import LIFE
+from shared.runs.lifecycle import LIFE, Delivery
+from shared.runs.policy import DEFAULT_POLICY
 
 
 def _load(name: str) -> bytes:
     return (files("shared.runs") / "sql" / f"{name}.sql").read_bytes()
 
+
+# In this order. What is marked while the first runs is left for the second: an executor that comes
+# to life marks a run either before the first has passed it, or not at all.
+RESCUES = ("rescue_unsent", "doubt_abandoned", "bury_abandoned", "rescue")
 
 SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed", "held"]}
 
@@ -34,6 +39,34 @@ class NewTimer(NamedTuple):
     payload: bytes | None
     timeout_seconds: float
     delay_seconds: float
+    retry: str | None  # `RetryPolicy.document()`
+    delivery: Delivery
+
+
+class Edit(NamedTuple):
+    """What to change of a job: the names in `changed`, which are the other fields'."""
+
+    changed: Sequence[str]
+    url: str | None = None
+    method: str | None = None
+    headers: str | None = None
+    payload: bytes | None = None
+    timeout_seconds: float | None = None
+    delay_seconds: float | None = None
+    retry: str | None = None
+    delivery: str | None = None
+
+
+class DeadLetters(NamedTuple):
+    """Which dead letters: all that fit every field that is given."""
+
+    application_id: int
+    job_id: int | None = None
+    scheduled_for_us: int | None = None  # epoch microseconds
+    state: str | None = None
+    finished_from: float | None = None  # epoch seconds
+    finished_to: float | None = None  # epoch seconds; until now, unless given
+    host: str | None = None  # in lower case
 
 
 class Claim(NamedTuple):
@@ -44,12 +77,17 @@ class Claim(NamedTuple):
     due_at: int  # epoch microseconds
     fence: int
     attempt: int  # the number of the attempt that this claim may make, from 1
+    attempts_forgiven: int  # of these, spent before a replay
+    age_from: int  # epoch microseconds: the instant, or the replay, from which `max_age` counts
     url: str
     method: str
     headers: dict[str, str] | None
     payload: bytes | None
     timeout_seconds: float
+    retry: dict[str, Any] | None  # for `RetryPolicy.read`
+    is_at_most_once: bool
     signing_secret: bytes
+    previous_secret: bytes | None  # while a rotation overlaps
     executor_id: str
 
 
@@ -65,9 +103,9 @@ class Attempt(NamedTuple):
     """One attempt that was made under a claim, by the database's clock, and what came of it."""
 
     claim: Claim
-    started_at: float  # epoch seconds
+    started_at: float | None  # epoch seconds; None: it was not sent
     finished_at: float  # epoch seconds
-    lateness_ms: float
+    lateness_ms: float | None
     http_status: int | None = None
     response: bytes | None = None
     error: str | None = None
@@ -78,6 +116,7 @@ async def create(connection: Connection, timers: Sequence[NewTimer]) -> list[int
     """Create a job and its pending run for each; answer their ids, in order."""
     headers = [timer.headers for timer in timers]
     payloads = [timer.payload for timer in timers]
+    retries = [timer.retry for timer in timers]
     values = {
         "application_ids": _array([timer.application_id for timer in timers]),
         "urls": [timer.url for timer in timers],
@@ -86,9 +125,21 @@ async def create(connection: Connection, timers: Sequence[NewTimer]) -> list[int
         "payloads": None if all(payload is None for payload in payloads) else payloads,
         "timeouts": _array([timer.timeout_seconds for timer in timers]),
         "delays": _array([timer.delay_seconds for timer in timers]),
+        "retries": retries if any(retries) else None,
+        "deliveries": None if all(map(_is_default, timers)) else [t.delivery for t in timers],
     }
     cursor = await connection.execute(SQL["create"], values)
     return [row[0] for row in await cursor.fetchall()]
+
+
+async def edit(connection: Connection, *, job_id: int, application_id: int, edit: Edit) -> bool:
+    """Change a job whose run has not begun; False when it has, or is over, or never was."""
+    values = edit._asdict() | {
+        "changed": list(edit.changed),
+        "job_id": job_id,
+        "application_id": application_id,
+    }
+    return bool(await _record(connection, "edit", values))
 
 
 async def claim(
@@ -116,6 +167,15 @@ async def claim(
     return [Claim._make((*row, executor_id)) for row in await cursor.fetchall()]
 
 
+async def mark(connection: Connection, claims: Sequence[Claim]) -> set[tuple[int, int]]:
+    """Say, durably, that at-most-once runs are about to be sent.
+
+    Answers job and `scheduled_for` of those that may be: the others are not ours any more.
+    """
+    cursor = await connection.execute(SQL["mark"], _keys(claims), binary=True)
+    return {(row[0], row[1]) for row in await cursor.fetchall()}
+
+
 async def deliver(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
     """End the runs whose webhooks were accepted; answer the jobs of those that were still ours."""
     return await _record(connection, "deliver", columns(attempts))
@@ -136,6 +196,12 @@ async def bury(connection: Connection, attempts: Sequence[Attempt]) -> list[int]
     return await _record(connection, "bury", values)
 
 
+async def doubt(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
+    """End the at-most-once runs of which nobody knows whether they were processed."""
+    values = columns(attempts) | {"errors": [attempt.error for attempt in attempts]}
+    return await _record(connection, "doubt", values)
+
+
 async def held_by(connection: Connection, *, executor_id: str, ahead_seconds: float) -> list[Held]:
     """Answer every claim that stands under this id."""
     values = {"executor_id": executor_id, "ahead_seconds": ahead_seconds}
@@ -150,22 +216,19 @@ async def release(
     return await _record(connection, "release", _keys(claims) | {"delay_seconds": delay_seconds})
 
 
-async def rescue(connection: Connection, *, executor_id: str, attempts_max: int) -> dict[str, int]:
+async def rescue(connection: Connection, *, executor_id: str) -> dict[str, int]:
     """Take back every run of the other executors whose lease has lapsed, and forget those.
 
     One transaction: a lapsed executor either renews its lease first and keeps all it held, or finds
-    itself forgotten and holds nothing. Answers how many runs each of the three moves took.
+    itself forgotten and holds nothing. Answers how many runs each of the four moves took.
     """
     async with connection.transaction():
         cursor = await connection.execute(SQL["lapsed"], {"executor_id": executor_id})
         lapsed = [row[0] for row in await cursor.fetchall()]
         if not lapsed:
             return {}
-        values = {"lapsed": lapsed, "attempts_max": attempts_max}
-        moved = {
-            name: len(await _record(connection, name, values))
-            for name in ("rescue_unsent", "bury_abandoned", "rescue")
-        }
+        values = {"lapsed": lapsed, "max_attempts": DEFAULT_POLICY.max_attempts}
+        moved = {name: len(await _record(connection, name, values)) for name in RESCUES}
         await connection.execute("delete from executors where id = any(%s)", (lapsed,))
         return moved
 
@@ -174,6 +237,11 @@ async def cancel(connection: Connection, *, job_id: int, application_id: int) ->
     """Cancel what is pending of a job and end the job; False when nothing of it was pending."""
     values = {"job_id": job_id, "application_id": application_id}
     return bool(await _record(connection, "cancel", values))
+
+
+async def replay(connection: Connection, letters: DeadLetters, *, most: int) -> int:
+    """Make dead letters pending again, the oldest first; answer how many."""
+    return len(await _record(connection, "replay", letters._asdict() | {"most": most}))
 
 
 async def _record(connection: Connection, name: str, values: dict[str, Any]) -> list[int]:
@@ -201,6 +269,10 @@ def columns(attempts: Sequence[Attempt]) -> dict[str, Any]:
         "http_statuses": _array([attempt.http_status for attempt in attempts]),
         "responses": responses if any(responses) else None,
     }
+
+
+def _is_default(timer: NewTimer) -> bool:
+    return timer.delivery == Delivery.AT_LEAST_ONCE
 
 
 def _array(values: Sequence[float | str | None]) -> str:

@@ -163,6 +163,26 @@ async def test_a_stalled_executor_sends_nothing_that_it_no_longer_owns(
     assert_once_each(receiver, ids + witness)
 
 
+async def test_what_waited_in_line_while_the_lease_was_lost_is_not_sent_under_the_new_one(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    """The executor is itself again, under another id, when the line moves on."""
+    stalled = await services.executor(**QUICK, IN_FLIGHT_PER_DESTINATION_MAX="1")
+    [slow] = await create(api, receiver.url("/slow/8"), count=1, seconds=1)
+    await eventually(lambda: began(receiver, 1))
+    waiting = await create(api, receiver.url(), count=20, seconds=1)
+    await eventually(lambda: all_claimed(services))
+    stalled.send(signal.SIGSTOP)
+    await services.executor(**QUICK)
+    await eventually(lambda: arrived(receiver, waiting))
+    stalled.send(signal.SIGCONT)
+    await eventually(lambda: says(stalled.log, "lease.lost"))
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]), within=20)
+    assert await stalled.stop() == 0
+    expected = Counter(waiting) + Counter({slow: 2})  # in flight when the lease was lost
+    assert Counter(call.job_id for call in receiver.calls) == expected
+
+
 async def all_claimed(services: Services) -> None:
     url = services.environment["DATABASE_URL"]
     async with await psycopg.AsyncConnection.connect(url) as connection:
@@ -188,6 +208,22 @@ async def test_sigterm_under_load_hands_over_and_doubles_nothing(
     await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
     assert_once_each(receiver, ids)
     assert "executor.stopped" in first.log.read_text()
+
+
+async def test_an_executor_that_stops_gives_back_at_once_what_it_has_not_sent(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    executor = await services.executor(CLAIM_AHEAD_SECONDS="60")
+    await create(api, receiver.url(), count=100, seconds=50)
+    await eventually(lambda: all_claimed(services))
+    assert await executor.stop() == 0
+    url = services.environment["DATABASE_URL"]
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        cursor = await connection.execute("select state, count(*) from schedules group by 1")
+        assert await cursor.fetchall() == [("pending", 100)]
+        cursor = await connection.execute("select id from executors")
+        assert await cursor.fetchall() == []
+    assert receiver.calls == []
 
 
 async def test_an_executor_stops_soon_in_a_storm_of_wake_ups(services: Services) -> None:

@@ -17,8 +17,7 @@ def test_every_arrow_has_a_statement_and_every_statement_an_arrow() -> None:
     assert files == {move.name for move in lifecycle.LIFE} | {"lapsed", "held"}
     for move in lifecycle.LIFE:
         head = moves.SQL[move.name].decode().splitlines()[0]
-        source = f"{move.source} " if move.source else ""
-        assert head.startswith(f"-- {move.name}: {source}→ {move.target}"), head
+        assert head.startswith(f"-- {move}"), head
 
 
 def test_no_file_holds_a_registry_address_or_an_unfinished_word() -> None:

@@ -12,12 +12,15 @@ import pytest
 
 from handler_service.app import create_app
 from handler_service.problems import MEDIA_TYPE
-from handler_service.schemas.timers import TimerBatchIn, TimerIn
+from handler_service.schemas.dead_letters import ReplayIn
+from handler_service.schemas.signing_secret import RotationIn
+from handler_service.schemas.timers import TimerBatchIn, TimerEditIn, TimerIn
 from shared.settings import HandlerSettings
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer"}
+BODIES = (TimerIn, TimerBatchIn, TimerEditIn, ReplayIn, RotationIn)
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
 
@@ -89,6 +92,7 @@ def test_every_schema_is_a_schema() -> None:
         if "required" in node and "properties" in node:
             assert set(node["required"]) <= node["properties"].keys()
         assert "nullable" not in node, "a word of OpenAPI 3.0"
+        assert not {"ge", "gt", "le", "lt"} & node.keys(), "words of the validator"
 
 
 def test_the_document_holds_every_route_that_is_served() -> None:
@@ -97,7 +101,13 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/timers", "get"),
         ("/timers/batch", "post"),
         ("/timers/{timer_id}", "get"),
+        ("/timers/{timer_id}", "patch"),
         ("/timers/{timer_id}", "delete"),
+        ("/dead-letters", "get"),
+        ("/dead-letters/replay", "post"),
+        ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
+        ("/applications/{application_id}/signing-secret", "get"),
+        ("/applications/{application_id}/signing-secret/rotate", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),
@@ -132,7 +142,15 @@ REFUSALS = {
     ("/timers", "get"): {"422", "503"},
     ("/timers/batch", "post"): {"400", "413", "415", "422", "503"},
     ("/timers/{timer_id}", "get"): {"404", "503"},
+    ("/timers/{timer_id}", "patch"): {"400", "404", "409", "413", "415", "422", "503"},
     ("/timers/{timer_id}", "delete"): {"404", "409", "503"},
+    ("/dead-letters", "get"): {"422", "503"},
+    ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
+    ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
+    ("/applications/{application_id}/signing-secret", "get"): {"404", "503"},
+    ("/applications/{application_id}/signing-secret/rotate", "post"): {
+        *("400", "404", "413", "415", "422", "503")
+    },
 }
 
 
@@ -167,12 +185,16 @@ def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
         answer = operation["responses"][status]
         assert answer["description"] != "Successful Response"
         assert ("content" in answer) == (status != "204")
-        if path.startswith("/timers") and "content" in answer:
+        if "health" not in operation["tags"] and "content" in answer:
             schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
             assert schema.get("examples"), (path, method)
     paths = DOCUMENT["paths"]
     assert "Location" in paths["/timers"]["post"]["responses"]["201"]["headers"]
-    assert "Link" in paths["/timers"]["get"]["responses"]["200"]["headers"]
+    for path in ("/timers", "/dead-letters"):
+        assert "Link" in paths[path]["get"]["responses"]["200"]["headers"]
+    secret = "/applications/{application_id}/signing-secret"
+    for operation in (paths[secret]["get"], paths[f"{secret}/rotate"]["post"]):
+        assert "Cache-Control" in operation["responses"]["200"]["headers"]
 
 
 def test_the_framework_s_own_errors_are_not_promised() -> None:
@@ -181,7 +203,7 @@ def test_the_framework_s_own_errors_are_not_promised() -> None:
 
 def test_a_body_is_described_with_examples_and_limits() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    for model in (TimerIn, TimerBatchIn):
+    for model in BODIES:
         schema = schemas[model.__name__]
         assert schema["additionalProperties"] is False
         assert schema["examples"]
@@ -189,13 +211,53 @@ def test_a_body_is_described_with_examples_and_limits() -> None:
             model.model_validate(example)
     timer = schemas["TimerIn"]["properties"]
     assert timer.keys() == {
-        *("hours", "minutes", "seconds", "url", "method", "headers", "payload", "timeout")
+        *("hours", "minutes", "seconds", "url", "method", "headers", "payload", "timeout"),
+        *("retry", "delivery"),
     }
     assert timer["url"]["maxLength"] == 2_048
     assert "default" not in timer["payload"], "null is a payload; left out is something else"
     assert schemas["TimerBatchIn"]["properties"]["timers"]["maxItems"] == 1_000
     number, text = timer["timeout"]["anyOf"]
     assert (number["minimum"], number["maximum"], text["format"]) == (0.001, 120, "duration")
+
+
+def test_every_body_that_is_described_is_tested_here() -> None:
+    described = {
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for _, _, operation in operations()
+        if "requestBody" in operation
+    }
+    assert described == {f"#/components/schemas/{model.__name__}" for model in BODIES}
+
+
+def test_an_edit_has_the_fields_of_a_timer_all_of_them_optional_and_without_defaults() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    edit, timer = schemas["TimerEditIn"], schemas["TimerIn"]
+    assert edit["properties"].keys() == timer["properties"].keys()
+    assert not edit.get("required")
+    assert edit["minProperties"] == 1
+    assert not [name for name, field in edit["properties"].items() if "default" in field]
+    assert timer["properties"]["method"]["default"] == "POST"
+
+
+def test_a_retry_policy_is_an_object_a_list_or_a_name() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    backoff, delays, name = schemas["TimerIn"]["properties"]["retry"]["anyOf"]
+    assert backoff == {"$ref": "#/components/schemas/BackoffIn"}
+    assert (delays["minItems"], delays["maxItems"]) == (1, 99)
+    assert name["enum"] == ["standard", "none"]
+    policy = schemas["BackoffIn"]
+    defaults = {name: field["default"] for name, field in policy["properties"].items()}
+    assert defaults == {
+        "max_attempts": 5,
+        "backoff": "exponential",
+        "base": 5,
+        "factor": 3,
+        "max_delay": 3600,
+        "jitter": 0.2,
+        "max_age": None,
+    }
+    assert policy["additionalProperties"] is False
 
 
 def test_a_timer_has_exactly_two_fields() -> None:

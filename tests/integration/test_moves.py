@@ -1,5 +1,6 @@
 """State × move: every move from every state, on real rows. LIFE, CHECKs and SQL must agree."""
 
+import asyncio
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -8,11 +9,14 @@ import pytest
 
 from shared.database import Pool
 from shared.runs import moves
-from shared.runs.lifecycle import LIFE, Move, RunState
-from shared.runs.moves import Attempt, Claim
+from shared.runs.lifecycle import LIFE, OUTSTANDING, Delivery, Move, RunState
+from shared.runs.moves import Attempt, Claim, DeadLetters, Edit
+from shared.runs.policy import NO_RETRY, STANDARD_POLICY
+from tests.claims import a_claim
 from tests.conftest import MakeExecutor, MakeRun
+from tests.eventually import eventually
 
-FENCE = 3
+FENCE = 6
 OTHER = str(UUID(int=2))  # an executor that rescues
 
 
@@ -29,20 +33,41 @@ SITUATIONS = (
     Situation("executing under this claim", RunState.EXECUTING),
     Situation("executing under a later claim", RunState.EXECUTING, FENCE + 1),
     Situation("executing under an earlier claim", RunState.EXECUTING, FENCE - 1),
-    Situation("gone", None),
+    *[Situation(f"ended {state}", state) for state in RunState if state not in OUTSTANDING],
+    Situation("unknown", None),
 )
-FENCED = {"deliver", "retry", "bury", "release"}
-RESCUES = {"rescue", "rescue_unsent", "bury_abandoned"}
+FENCED = {"mark", "deliver", "retry", "bury", "doubt", "release"}
+
+
+class Prepared(NamedTuple):
+    """The run that a move is meant for."""
+
+    due_in: float = 0.0
+    attempt: int = 1
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    is_marked: bool = False
+
+
+# What lies longer back than its executor's last heartbeat may have been sent.
+PREPARED = {
+    "edit": Prepared(attempt=0),
+    "mark": Prepared(delivery=Delivery.AT_MOST_ONCE),
+    "doubt": Prepared(delivery=Delivery.AT_MOST_ONCE, is_marked=True),
+    "rescue": Prepared(due_in=-60),
+    "rescue_unsent": Prepared(due_in=0),
+    "doubt_abandoned": Prepared(due_in=-60, delivery=Delivery.AT_MOST_ONCE, is_marked=True),
+    "bury_abandoned": Prepared(due_in=-60, attempt=4),
+}
 
 
 def may_move(move: Move, situation: Situation) -> bool:
     """What LIFE says, and the fence for the moves that are made under a claim."""
     holds_claim = move.name not in FENCED or situation.fence == FENCE
-    return situation.state == move.source and holds_claim
+    return situation.state in move.sources and holds_claim
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
-@pytest.mark.parametrize("move", [move for move in LIFE if move.source], ids=lambda m: m.name)
+@pytest.mark.parametrize("move", [move for move in LIFE if move.sources], ids=lambda m: m.name)
 async def test_a_move_moves_a_run_from_its_source_and_from_nowhere_else(
     move: Move,
     situation: Situation,
@@ -50,21 +75,27 @@ async def test_a_move_moves_a_run_from_its_source_and_from_nowhere_else(
     make_run: MakeRun,
     make_executor: MakeExecutor,
 ) -> None:
-    # A run that a lapsed executor never sent is one that was due after its lease had ended.
-    due_in = {"rescue_unsent": 0.0, "rescue": -60.0, "bury_abandoned": -60.0}.get(move.name, 0.0)
-    attempt = 4 if move.name == "bury_abandoned" else 1
-    holder = await make_executor(silent_seconds=30.0 if move.name in RESCUES else 0.0)
+    prepared = PREPARED.get(move.name, Prepared())
+    holder = await make_executor(silent_seconds=30.0 if move.name in moves.RESCUES else 0.0)
+    is_executing = situation.state == RunState.EXECUTING
     job_id = await make_run(
-        due_in=due_in,
-        state=(situation.state or RunState.PENDING).value,
-        executor_id=holder if situation.state == RunState.EXECUTING else None,
-        fence=max(situation.fence, attempt),
-        attempt=attempt if situation.fence >= attempt else 0,
+        due_in=prepared.due_in,
+        state="executing" if is_executing else "pending",
+        executor_id=holder if is_executing else None,
+        fence=situation.fence,
+        attempt=prepared.attempt,
+        delivery=prepared.delivery,
     )
-    if situation.state is None:
+    if is_executing and prepared.is_marked:
+        await run_sql(pool, "update schedules set marked_at = now()")
+    if situation.state not in OUTSTANDING:
         await run_sql(pool, "delete from schedules")
-    elif attempt == 4:
-        await run_sql(pool, "update schedules set fence = 4, attempt = 4")
+        if situation.state is not None:
+            await run_sql(
+                pool,
+                "insert into executions (job_id, scheduled_for, finished_at, attempt, state) "
+                f"select id, run_at, now(), 1, '{situation.state}' from jobs",
+            )
     before = await snapshot(pool)
 
     moved = await make(move, pool, await claim_of(pool, job_id, holder))
@@ -75,12 +106,193 @@ async def test_a_move_moves_a_run_from_its_source_and_from_nowhere_else(
         assert after == before
         return
     assert moved
-    if move.target in {RunState.PENDING, RunState.EXECUTING}:
+    if move.target in OUTSTANDING:
         assert [row["state"] for row in after["schedules"]] == [move.target.value]
         assert (after["schedules"][0]["executor_id"] is None) == (move.target == RunState.PENDING)
+        assert (after["schedules"][0]["marked_at"] is None) == (move.name != "mark")
     else:
         assert after["schedules"] == []
         assert [row["state"] for row in after["executions"]] == [move.target.value]
+        assert move.name == "cancel" or after["executions"][0]["fence"] == situation.fence
+
+
+async def test_what_an_at_most_once_run_may_have_been_sent_is_never_sent_again(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """Marked, it is uncertain, though it were due after the lease; unmarked, it is unsent."""
+    lapsed = await make_executor(silent_seconds=10)
+    held = {"state": "executing", "executor_id": lapsed, "delivery": Delivery.AT_MOST_ONCE}
+    marked = [await make_run(due_in=due_in, **held) for due_in in (-8, 0)]
+    await run_sql(pool, "update schedules set marked_at = now()")
+    unmarked = [await make_run(due_in=due_in, **held) for due_in in (-8, 0)]
+    spent = await make_run(due_in=-8, attempt=4, **held)
+    async with pool.connection() as connection:
+        moved = await moves.rescue(connection, executor_id=OTHER)
+    assert moved == {"rescue_unsent": 3, "doubt_abandoned": 2, "bury_abandoned": 0, "rescue": 0}
+    after = await snapshot(pool)
+    attempts = {row["job_id"]: row["attempt"] for row in after["schedules"]}
+    assert attempts == dict.fromkeys(unmarked, 0) | {spent: 4}
+    ended = {row["job_id"]: (row["state"], row["attempt"]) for row in after["executions"]}
+    assert ended == dict.fromkeys(marked, ("uncertain", 1))
+
+
+async def test_a_run_that_is_marked_while_it_is_rescued_is_in_doubt_and_not_stranded(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """An executor that comes to life marks a run at the very moment when others give it up."""
+    lapsed = await make_executor(silent_seconds=10)
+    job_id = await make_run(
+        state="executing", executor_id=lapsed, fence=FENCE, delivery=Delivery.AT_MOST_ONCE
+    )
+    claim = await claim_of(pool, job_id, lapsed)
+    async with pool.connection() as marking, pool.connection() as rescuing:
+        async with marking.transaction():
+            assert await moves.mark(marking, [claim])
+            rescue = asyncio.create_task(moves.rescue(rescuing, executor_id=OTHER))
+            await eventually(lambda: is_waiting(marking))
+        assert (await rescue)["doubt_abandoned"] == 1
+    assert [row["state"] for row in (await snapshot(pool))["executions"]] == ["uncertain"]
+
+
+async def test_a_policy_says_how_often_an_abandoned_run_is_tried(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    lapsed = await make_executor(silent_seconds=10)
+    held = {"state": "executing", "executor_id": lapsed, "due_in": -8}
+    once = await make_run(retry=NO_RETRY.document(), **held)
+    often = await make_run(retry=STANDARD_POLICY.document(), attempt=8, **held)
+    last = await make_run(retry=STANDARD_POLICY.document(), attempt=9, **held)
+    forgiven = await make_run(attempt=6, **held)
+    await run_sql(pool, f"update schedules set attempts_forgiven = 5 where job_id = {forgiven}")
+    async with pool.connection() as connection:
+        await moves.rescue(connection, executor_id=OTHER)
+    after = await snapshot(pool)
+    assert {row["job_id"] for row in after["schedules"]} == {often, forgiven}
+    ended = {row["job_id"]: row["state"] for row in after["executions"]}
+    assert ended == {once: "failed", last: "failed", often: "abandoned", forgiven: "abandoned"}
+
+
+async def test_a_replay_goes_on_where_the_dead_letter_ended(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """Its attempts are counted on, its policy starts anew, and no earlier claim fits it."""
+    first = await make_executor()
+    job_id = await make_run(attempt=4, fence=7)
+    [stale] = await claim_all(pool, first)
+    async with pool.connection() as connection:
+        assert await moves.bury(connection, [attempt_of(stale)]) == [job_id]
+        letters = DeadLetters(application_id=1)
+        assert await moves.replay(connection, letters, most=10) == 1
+        assert await moves.replay(connection, letters, most=10) == 0
+    [fresh] = await claim_all(pool, first)
+    assert (fresh.scheduled_for, fresh.attempt, fresh.fence) == (stale.scheduled_for, 6, 9)
+    assert (fresh.attempts_forgiven, fresh.age_from > stale.age_from) == (5, True)
+    async with pool.connection() as connection:
+        assert await moves.bury(connection, [attempt_of(stale)]) == []
+        assert await moves.deliver(connection, [attempt_of(fresh)]) == [job_id]
+    assert [row["state"] for row in (await snapshot(pool))["executions"]] == ["failed", "done"]
+
+
+async def test_a_replay_takes_what_fits_and_leaves_the_rest(pool: Pool, make_run: MakeRun) -> None:
+    urls = (
+        "http://One.example/a",
+        "https://one.example:8443/b",
+        "http://[2606::1]:80/c",
+        "http://two/",
+    )
+    ids = [await make_run(url=url) for url in urls]
+    await run_sql(pool, "delete from schedules")
+    await run_sql(
+        pool,
+        "insert into executions (job_id, scheduled_for, finished_at, attempt, state) "
+        "select id, run_at, to_timestamp(id), 1, "
+        f"case when id = {ids[3]} then 'uncertain' else 'failed' end from jobs",
+    )
+    fits = {
+        DeadLetters(2): [],
+        DeadLetters(1, host="one.example"): ids[:2],
+        DeadLetters(1, host="[2606::1]"): [ids[2]],
+        DeadLetters(1, state="uncertain"): [ids[3]],
+        DeadLetters(1, job_id=ids[0]): [ids[0]],
+        DeadLetters(1, scheduled_for_us=1): [],
+        DeadLetters(1, finished_from=float(ids[1]), finished_to=float(ids[3])): ids[1:3],
+        DeadLetters(1): ids,
+    }
+    for letters, expected in fits.items():
+        async with pool.connection() as connection, connection.transaction(force_rollback=True):
+            assert await moves.replay(connection, letters, most=10) == len(expected)
+            cursor = await connection.execute("select job_id from schedules order by 1")
+            assert [row[0] for row in await cursor.fetchall()] == expected, letters
+    await run_sql(pool, f"update jobs set state = 'ended' where id = {ids[0]}")
+    async with pool.connection() as connection:
+        assert await moves.replay(connection, DeadLetters(1), most=2) == 2
+        assert await moves.replay(connection, DeadLetters(1), most=2) == 1
+
+
+async def test_an_edit_without_a_new_delay_keeps_the_instant_and_changes_only_what_it_names(
+    pool: Pool, make_run: MakeRun
+) -> None:
+    job_id = await make_run(due_in=60, payload=b"kept", delivery=Delivery.AT_MOST_ONCE)
+    [before] = (await snapshot(pool))["schedules"]
+    async with pool.connection() as connection:
+        edit = Edit(["url", "payload"], url="http://new/", payload=None)
+        assert await moves.edit(connection, job_id=job_id, application_id=1, edit=edit)
+        assert not await moves.edit(connection, job_id=job_id, application_id=2, edit=edit)
+        cursor = await connection.execute("select url, payload, delivery, method from jobs")
+        assert await cursor.fetchone() == ("http://new/", None, "at_most_once", "POST")
+    assert (await snapshot(pool))["schedules"] == [before]
+
+
+async def test_an_edit_with_a_delay_counts_from_now(pool: Pool, make_run: MakeRun) -> None:
+    job_id = await make_run(due_in=60)
+    async with pool.connection() as connection:
+        edit = Edit(["delay_seconds"], delay_seconds=600.0)
+        assert await moves.edit(connection, job_id=job_id, application_id=1, edit=edit)
+        cursor = await connection.execute(
+            "select due_at = scheduled_for and due_at = run_at, "
+            "extract(epoch from due_at - now())::float8 from schedules join jobs on id = job_id"
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    assert row[0]
+    assert 590 < row[1] <= 600
+
+
+async def test_what_was_tried_cannot_be_edited(pool: Pool, make_run: MakeRun) -> None:
+    job_id = await make_run(attempt=1, fence=1)
+    async with pool.connection() as connection:
+        edit = Edit(["url"], url="http://new/")
+        assert not await moves.edit(connection, job_id=job_id, application_id=1, edit=edit)
+
+
+@pytest.mark.parametrize("change", ["edit", "cancel"])
+async def test_a_claim_that_began_before_a_change_does_not_fire_what_was_before(
+    change: str, pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """Its snapshot is older than the change, and it gets to the row when the change is made."""
+    job_id = await make_run(url="http://old/")
+    executor_id = await make_executor()
+    async with pool.connection() as changing, pool.connection() as claiming:
+        async with pool.connection() as holder, holder.transaction():
+            await holder.execute("select from executors for update")
+            claim = asyncio.create_task(claim_on(claiming, executor_id))
+            await eventually(lambda: is_waiting(changing))
+            if change == "edit":
+                edit = Edit(["url"], url="http://new/")
+                assert await moves.edit(changing, job_id=job_id, application_id=1, edit=edit)
+            else:
+                assert await moves.cancel(changing, job_id=job_id, application_id=1)
+        assert await claim == []
+        claimed = [claim.url for claim in await claim_on(claiming, executor_id)]
+    assert claimed == (["http://new/"] if change == "edit" else [])
+
+
+async def is_waiting(connection: psycopg.AsyncConnection[Any]) -> None:
+    cursor = await connection.execute(
+        "select from pg_stat_activity where wait_event_type = 'Lock' "
+        "and datname = current_database()"
+    )
+    assert cursor.rowcount == 1
 
 
 async def test_a_claim_grows_the_fence_so_that_late_results_are_refused(
@@ -143,9 +355,9 @@ async def test_rescue_takes_from_the_lapsed_and_leaves_the_living_alone(
     last = await make_run(due_in=-8, state="executing", executor_id=lapsed, attempt=4)
 
     async with pool.connection() as connection:
-        moved = await moves.rescue(connection, executor_id=str(living), attempts_max=5)
-        again = await moves.rescue(connection, executor_id=str(living), attempts_max=5)
-    assert moved == {"rescue_unsent": 1, "bury_abandoned": 1, "rescue": 1}
+        moved = await moves.rescue(connection, executor_id=str(living))
+        again = await moves.rescue(connection, executor_id=str(living))
+    assert moved == {"rescue_unsent": 1, "doubt_abandoned": 0, "bury_abandoned": 1, "rescue": 1}
     assert again == {}
     after = await snapshot(pool)
     runs = {row["job_id"]: (row["state"], row["attempt"]) for row in after["schedules"]}
@@ -161,7 +373,7 @@ async def test_an_executor_never_rescues_itself(
     lapsed = await make_executor(silent_seconds=10)
     await make_run(due_in=-8, state="executing", executor_id=lapsed)
     async with pool.connection() as connection:
-        moved = await moves.rescue(connection, executor_id=str(lapsed), attempts_max=5)
+        moved = await moves.rescue(connection, executor_id=str(lapsed))
     assert moved == {}
 
 
@@ -174,8 +386,8 @@ async def test_a_rescue_goes_by_the_settings_of_the_lapsed_and_not_by_our_own(
     ahead = await make_run(due_in=40, state="executing", executor_id=far)
     kept = await make_run(due_in=-5, state="executing", executor_id=patient)
     async with pool.connection() as connection:
-        moved = await moves.rescue(connection, executor_id=OTHER, attempts_max=5)
-    assert moved == {"rescue_unsent": 1, "bury_abandoned": 0, "rescue": 0}
+        moved = await moves.rescue(connection, executor_id=OTHER)
+    assert moved == dict.fromkeys(moves.RESCUES, 0) | {"rescue_unsent": 1}
     states = {row["job_id"]: row["state"] for row in (await snapshot(pool))["schedules"]}
     assert states == {ahead: "pending", kept: "executing"}
     assert await executors(pool) == {patient}
@@ -191,8 +403,8 @@ async def test_a_claim_waits_for_nobody_but_a_rescue_waits_for_a_claim(
         async with claiming.transaction():
             assert await claim_on(claiming, executor_id)
             await other.execute("update executors set heartbeat_at = now() - interval '1 hour'")
-            assert await moves.rescue(other, executor_id=OTHER, attempts_max=5) == {}
-        moved = await moves.rescue(other, executor_id=OTHER, attempts_max=5)
+            assert await moves.rescue(other, executor_id=OTHER) == {}
+        moved = await moves.rescue(other, executor_id=OTHER)
         assert sum(moved.values()) == 1
 
 
@@ -208,7 +420,7 @@ async def test_an_executor_that_renews_while_it_is_rescued_finds_itself_forgotte
             await other.execute("set lock_timeout = '100ms'")
             with pytest.raises(psycopg.errors.LockNotAvailable):
                 await other.execute("update executors set heartbeat_at = now()")
-        await moves.rescue(rescuer, executor_id=OTHER, attempts_max=5)
+        await moves.rescue(rescuer, executor_id=OTHER)
         cursor = await other.execute("update executors set heartbeat_at = now()")
         assert cursor.rowcount == 0
 
@@ -221,6 +433,8 @@ async def test_an_executor_that_renews_while_it_is_rescued_finds_itself_forgotte
         "executor_id = gen_random_uuid()",  # held, yet pending
         "attempt = 1",  # an attempt without a claim
         "attempt = -1",
+        "marked_at = now()",  # about to be sent, by nobody
+        "attempts_forgiven = 1",  # more than were made
     ],
 )
 async def test_the_table_refuses_a_run_that_cannot_be(
@@ -241,7 +455,9 @@ async def test_a_run_is_planned_once_for_an_instant(pool: Pool, make_run: MakeRu
         )
 
 
-async def make(move: Move, pool: Pool, claim: Claim) -> bool:  # noqa: PLR0911  # one per move
+async def make(  # noqa: C901, PLR0911  # one per move
+    move: Move, pool: Pool, claim: Claim
+) -> bool:
     """Try a move under a claim; answer whether it moved anything."""
     async with pool.connection() as connection:
         match move.name:
@@ -249,6 +465,17 @@ async def make(move: Move, pool: Pool, claim: Claim) -> bool:  # noqa: PLR0911  
                 return bool(await claim_on(connection, claim.executor_id))
             case "cancel":
                 return await moves.cancel(connection, job_id=claim.job_id, application_id=1)
+            case "edit":
+                edit = Edit(["url"], url="http://new/")
+                return await moves.edit(
+                    connection, job_id=claim.job_id, application_id=1, edit=edit
+                )
+            case "replay":
+                return bool(await moves.replay(connection, DeadLetters(1), most=10))
+            case "mark":
+                return (claim.job_id, claim.scheduled_for) in await moves.mark(connection, [claim])
+            case "doubt":
+                return bool(await moves.doubt(connection, [attempt_of(claim)]))
             case "release":
                 return bool(await moves.release(connection, [claim]))
             case "deliver":
@@ -259,11 +486,7 @@ async def make(move: Move, pool: Pool, claim: Claim) -> bool:  # noqa: PLR0911  
                 attempt = attempt_of(claim)._replace(error="status", retry_in_seconds=5.0)
                 return bool(await moves.retry(connection, [attempt]))
             case _:
-                return bool(
-                    (await moves.rescue(connection, executor_id=OTHER, attempts_max=5)).get(
-                        move.name
-                    )
-                )
+                return bool((await moves.rescue(connection, executor_id=OTHER)).get(move.name))
 
 
 async def claim_on(
@@ -292,18 +515,12 @@ async def claim_of(pool: Pool, job_id: int, executor_id: UUID) -> Claim:
         )
         row = await cursor.fetchone()
     assert row is not None
-    return Claim(
-        job_id=job_id,
+    return a_claim(
+        job_id,
         scheduled_for=row[0],
         due_at=row[0],
         fence=FENCE,
         attempt=2,
-        url="",
-        method="POST",
-        headers=None,
-        payload=None,
-        timeout_seconds=1,
-        signing_secret=b"",
         executor_id=str(executor_id),
     )
 

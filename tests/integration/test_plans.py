@@ -9,14 +9,11 @@ import pytest
 
 from shared.database import Pool
 from shared.runs import moves
-from shared.runs.moves import Attempt, Claim
+from shared.runs.moves import Attempt, DeadLetters, Edit
+from tests.claims import a_claim
 
 EXECUTOR = UUID(int=7)
 MANY = 50_000
-
-
-def claim(job_id: int) -> Claim:
-    return Claim(job_id, 1, 1, 1, 1, "", "POST", None, None, 1.0, b"", str(EXECUTOR))
 
 
 def plan_nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -88,12 +85,12 @@ async def test_a_claim_reads_the_due_index_and_scans_nothing(
     assert filled
 
 
-@pytest.mark.parametrize("name", ["deliver", "retry", "bury", "release"])
+@pytest.mark.parametrize("name", ["mark", "deliver", "retry", "bury", "doubt", "release"])
 @pytest.mark.parametrize("size", [1, 500])
 async def test_recording_finds_runs_by_their_key(
     pool: Pool, filled: int, name: str, size: int
 ) -> None:
-    claims = [claim(job_id) for job_id in range(1, size + 1)]
+    claims = [a_claim(number, executor_id=str(EXECUTOR)) for number in range(1, size + 1)]
     attempts = [Attempt(claim, 1.0, 1.0, 0.5, 204, None, "", 5.0) for claim in claims]
     values = moves.columns(attempts) | {
         "errors": ["status"] * size,
@@ -106,11 +103,11 @@ async def test_recording_finds_runs_by_their_key(
     assert filled
 
 
-@pytest.mark.parametrize("name", ["rescue", "rescue_unsent", "bury_abandoned"])
+@pytest.mark.parametrize("name", moves.RESCUES)
 async def test_rescue_reads_what_is_due_and_not_the_whole_table(
     pool: Pool, filled: int, name: str
 ) -> None:
-    values = {"lapsed": [EXECUTOR], "attempts_max": 5}
+    values = {"lapsed": [EXECUTOR], "max_attempts": 5}
     nodes = await explain(pool, name, values)
     assert "schedules_due" in indexes(nodes)
     assert scanned(nodes) == set()
@@ -129,6 +126,39 @@ async def test_cancelling_finds_the_run_by_its_key(pool: Pool, filled: int) -> N
     assert "schedules_run" in indexes(nodes)
     assert scanned(nodes) == set()
     assert filled
+
+
+async def test_an_edit_finds_the_run_by_its_key(pool: Pool, filled: int) -> None:
+    values = Edit(["url"], url="http://x/")._asdict() | {"job_id": 5, "application_id": 1}
+    nodes = await explain(pool, "edit", values)
+    assert "schedules_run" in indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+@pytest.mark.parametrize(
+    "letters", [DeadLetters(1), DeadLetters(1, 7, 5), DeadLetters(1, host="x")]
+)
+async def test_a_replay_reads_the_dead_letters_and_not_the_history(
+    pool: Pool, letters: DeadLetters
+) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(
+            """
+            with job as (
+                insert into jobs (application_id, url, method, timeout_seconds, run_at)
+                select 1, 'http://x/', 'POST', 5, now() from generate_series(1, 20000) as n
+                returning id, run_at
+            )
+            insert into executions (job_id, scheduled_for, finished_at, attempt, state)
+            select id, run_at, now(), 1, case when mod(id, 100) = 0 then 'failed' else 'done' end
+            from job
+            """
+        )
+        await connection.execute("analyze")
+    nodes = await explain(pool, "replay", letters._asdict() | {"most": 1_000})
+    assert any("finished_at_job_id_scheduled_for" in name for name in indexes(nodes))
+    assert scanned(nodes) == set()
 
 
 async def test_a_history_of_a_job_is_read_by_its_key(pool: Pool) -> None:

@@ -32,11 +32,11 @@ moved as (
     returning outcome.*
 )
 insert into executions (
-    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id,
+    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id, fence,
     http_status, response, error
 )
 select
     job_id, scheduled_for, attempt, 'failed', to_timestamp(started_at), to_timestamp(finished_at),
-    lateness_ms, executor_id, http_status, response, error
+    lateness_ms, executor_id, fence, http_status, response, error
 from moved
 returning job_id

@@ -1,6 +1,6 @@
 -- bury_abandoned: executing → failed, by index schedules_due. Abandoned on its last attempt: a run that
 -- kills each executor that holds it must end too.
--- Guards: executing, and held by an executor that we hold locked as lapsed; no attempt is left.
+-- Guards: executing, and held by an executor that we hold locked as lapsed; at least once; no attempt is left.
 with moved as (
     delete from schedules
     using executors
@@ -8,12 +8,17 @@ with moved as (
         and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
         and schedules.state = 'executing'
         and schedules.executor_id = executors.id
-        and schedules.attempt + 1 >= %(attempts_max)s
-    returning schedules.job_id, schedules.scheduled_for, schedules.attempt, executors.id as executor_id
+        and schedules.attempt + 1 - schedules.attempts_forgiven >= (
+            select coalesce((retry ->> 'max_attempts')::integer, %(max_attempts)s)
+            from jobs
+            where jobs.id = schedules.job_id and delivery = 'at_least_once'
+        )
+    returning
+        schedules.job_id, schedules.scheduled_for, schedules.attempt, schedules.fence, executors.id as executor_id
 )
-insert into executions (job_id, scheduled_for, attempt, state, finished_at, executor_id, error)
+insert into executions (job_id, scheduled_for, attempt, state, finished_at, executor_id, fence, error)
 select
-    job_id, scheduled_for, attempt + 1, 'failed', now(), executor_id,
+    job_id, scheduled_for, attempt + 1, 'failed', now(), executor_id, fence,
     'abandoned: the executor fell silent on the last attempt'
 from moved
 returning job_id

@@ -31,9 +31,14 @@ returning
     (extract(epoch from schedules.due_at) * 1000000)::bigint,
     schedules.fence,
     schedules.attempt + 1,
+    schedules.attempts_forgiven,
+    (extract(epoch from coalesce(schedules.replayed_at, schedules.scheduled_for)) * 1000000)::bigint,
     jobs.url,
     jobs.method,
     jobs.headers,
     jobs.payload,
     jobs.timeout_seconds,
-    applications.signing_secret
+    jobs.retry,
+    jobs.delivery = 'at_most_once',
+    applications.signing_secret,
+    case when applications.previous_secret_until > now() then applications.previous_signing_secret end

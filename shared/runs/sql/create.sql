@@ -12,14 +12,24 @@ with asked as materialized (
         %(headers)s::jsonb[],
         %(payloads)s::bytea[],
         %(timeouts)s::float8[],
-        %(delays)s::float8[]
+        %(delays)s::float8[],
+        %(retries)s::jsonb[],
+        %(deliveries)s::text[]
     ) with ordinality
-        as asked (application_id, url, method, headers, payload, timeout_seconds, delay_seconds, place)
+        as asked (
+            application_id, url, method, headers, payload, timeout_seconds, delay_seconds,
+            retry, delivery, place
+        )
 ),
 job as (
-    insert into jobs (id, application_id, url, method, headers, payload, timeout_seconds, run_at)
+    insert into jobs (
+        id, application_id, url, method, headers, payload, timeout_seconds, run_at, retry, delivery
+    )
     overriding system value
-    select id, application_id, url, method, headers, payload, timeout_seconds, run_at from asked
+    select
+        id, application_id, url, method, headers, payload, timeout_seconds, run_at, retry,
+        coalesce(delivery, 'at_least_once')
+    from asked
 ),
 run as (
     insert into schedules (job_id, scheduled_for, due_at)

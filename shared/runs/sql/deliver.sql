@@ -31,11 +31,11 @@ moved as (
     returning outcome.*
 )
 insert into executions (
-    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id,
+    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id, fence,
     http_status, response
 )
 select
     job_id, scheduled_for, attempt, 'done', to_timestamp(started_at), to_timestamp(finished_at),
-    lateness_ms, executor_id, http_status, response
+    lateness_ms, executor_id, fence, http_status, response
 from moved
 returning job_id

@@ -4,6 +4,7 @@ update schedules
 set
     state = 'pending',
     executor_id = null,
+    marked_at = null,
     due_at = greatest(schedules.due_at, now() + %(delay_seconds)s * interval '1 second')
 from unnest(
     %(job_ids)s::bigint[], %(scheduled_fors)s::bigint[], %(fences)s::integer[]

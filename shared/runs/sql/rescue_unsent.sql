@@ -1,6 +1,7 @@
--- rescue_unsent: executing → pending, by index schedules_due. Runs that were due only after their executor's
--- lease had ended: it never sends past its lease, so these are certainly unsent and cost no attempt.
--- Guards: executing, and held by an executor that we hold locked as lapsed.
+-- rescue_unsent: executing → pending, by index schedules_due. Certainly unsent, so it costs no attempt: runs that
+-- were due only after their executor's lease had ended (it never sends past its lease), and at-most-once runs that
+-- it had not marked (it never sends those before).
+-- Guards: executing, and held by an executor that we hold locked as lapsed; not marked.
 update schedules
 set state = 'pending', executor_id = null
 from executors
@@ -8,5 +9,9 @@ where executors.id = any(%(lapsed)s::uuid[])
     and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
     and schedules.state = 'executing'
     and schedules.executor_id = executors.id
-    and schedules.due_at > executors.heartbeat_at + executors.lease_seconds * interval '1 second'
+    and schedules.marked_at is null
+    and (
+        (select delivery from jobs where jobs.id = schedules.job_id) = 'at_most_once'
+        or schedules.due_at > executors.heartbeat_at + executors.lease_seconds * interval '1 second'
+    )
 returning schedules.job_id

@@ -28,6 +28,7 @@ moved as (
     set
         state = 'pending',
         executor_id = null,
+        marked_at = null,
         attempt = outcome.attempt,
         due_at = now() + outcome.delay_seconds * interval '1 second'
     from outcome
@@ -38,11 +39,11 @@ moved as (
     returning outcome.*
 )
 insert into executions (
-    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id,
+    job_id, scheduled_for, attempt, state, started_at, finished_at, lateness_ms, executor_id, fence,
     http_status, response, error
 )
 select
     job_id, scheduled_for, attempt, 'retrying', to_timestamp(started_at), to_timestamp(finished_at),
-    lateness_ms, executor_id, http_status, response, error
+    lateness_ms, executor_id, fence, http_status, response, error
 from moved
 returning job_id

@@ -1,0 +1,54 @@
+"""Instants on the wire: RFC 3339 in, UTC with milliseconds out."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from handler_service.schemas.request_parts import refuse
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+LAST = datetime.max.replace(tzinfo=UTC)
+# RFC 3339, 5.6, to the microsecond, which is as exact as we are.
+RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,6}))?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+def read_instant(text: Any) -> datetime:
+    """Read an instant, in UTC."""
+    if isinstance(text, str) and RFC_3339.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # no such day, or one outside the years 1 to 9999
+    raise refuse(
+        "instant",
+        'Must be an instant like "2026-11-21T09:00:00.000Z" (RFC 3339; in a query, write + as %2B)',
+    )
+
+
+def is_to_the_microsecond(text: str) -> bool:
+    """Whether an instant is written with more than the milliseconds that we answer."""
+    match = RFC_3339.fullmatch(text)
+    return match is not None and len(match.group(1) or "") > 3
+
+
+def microseconds(instant: datetime) -> int:
+    """Answer the epoch microseconds of an instant."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_microseconds(number: int) -> datetime:
+    """Answer the instant at so many epoch microseconds."""
+    return EPOCH + number * MICROSECOND
+
+
+def write_instant(number: int, *, timespec: str = "milliseconds") -> str:
+    """Write epoch microseconds, in UTC."""
+    return from_microseconds(number).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+Instant = Annotated[datetime, BeforeValidator(read_instant)]

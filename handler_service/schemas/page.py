@@ -1,0 +1,30 @@
+"""Which part of a list to answer."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from handler_service.schemas.body import Body, MayBeLeftOut
+from handler_service.schemas.request_parts import refuse
+
+PAGE_ITEMS_MAX = 200
+
+
+def _read_digits(text: Any) -> Any:
+    """Read a number as strictly as JSON is read: nothing but digits."""
+    if isinstance(text, str):
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise refuse("limit", "Must be an integer, written in digits")
+        return int(text)
+    return text
+
+
+Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(_read_digits)]
+_Cursor = Annotated[str, Field(max_length=128)]
+
+
+class Page(Body):
+    """Where in a list to go on, and how far."""
+
+    limit: Limit = Field(50, description="Items on a page.")
+    cursor: MayBeLeftOut[_Cursor] = Field(None, description="`next_cursor` of the page before.")

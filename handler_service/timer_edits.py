@@ -1,0 +1,88 @@
+"""`PATCH /timers/{id}`: change what has not begun."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from handler_service import answers, bodies, job_lock, reads
+from handler_service.context import Context
+from handler_service.openapi import json_body, problems
+from handler_service.paths import ID_MAX, TimerId
+from handler_service.problems import InvalidRequest, TimerHasBegun, TimerNotFound
+from handler_service.schemas.request_parts import WITHOUT_PAYLOAD
+from handler_service.schemas.timers import DELAY_PARTS, TimerEditIn, TimerOut, no_payload
+from handler_service.timers import (
+    NOT_FOUND,
+    TOO_LATE,
+    check_sizes,
+    headers_document,
+    timer_bytes_max,
+)
+from handler_service.violations import Violation
+from shared.runs import moves
+from shared.runs.moves import Edit
+
+router = APIRouter(tags=["timers"])
+
+
+@router.patch(
+    "/timers/{timer_id:id}",
+    response_model=TimerOut,
+    summary="Change a timer",
+    operation_id="editTimer",
+    openapi_extra=json_body(TimerEditIn),
+    response_description="The timer is changed",
+    responses=problems(400, NOT_FOUND, TOO_LATE, 413, 415, 422, 503),
+)
+async def edit_timer(request: Request, timer_id: TimerId) -> Response:
+    """Change a timer that has not begun.
+
+    After a 200 it is called as it is now and never as it was; after a 409 it stays as it was.
+    """
+    context = Context.of(request)
+    wanted = await bodies.read(request, TimerEditIn, bytes_max=timer_bytes_max(context))
+    if timer_id > ID_MAX:
+        raise TimerNotFound(timer_id)
+    whose = {"application_id": context.application_id}
+    async with context.pool.connection() as connection, job_lock.held(connection, timer_id):
+        present = await reads.request(connection, timer_id=timer_id, **whose)
+        if present is None:
+            raise TimerNotFound(timer_id)
+        edit = _edit(context, wanted, present)
+        if not await moves.edit(connection, job_id=timer_id, edit=edit, **whose):
+            if await reads.request(connection, timer_id=timer_id, **whose) is None:
+                raise TimerNotFound(timer_id)  # cancelled just now
+            raise TimerHasBegun(timer_id)
+    is_delayed = wanted.gives_a_delay()
+    left = wanted.delay_seconds if is_delayed else present.seconds_left
+    # Without a new delay too: a claim may have passed over the run while it was being changed. What
+    # was left then is rounded up.
+    context.announcer.due_in(left if is_delayed else left - 1)
+    return answers.json({"id": timer_id, "time_left": left})
+
+
+def _edit(context: Context, wanted: TimerEditIn, present: reads.Request) -> Edit:
+    """Say what changes, seen together with what stays; refuse what does not go together."""
+    given = wanted.model_fields_set
+    method = wanted.method if "method" in given else present.method
+    headers = wanted.headers if "headers" in given else present.headers
+    payload = wanted.encoded_payload(headers)
+    if method in WITHOUT_PAYLOAD and (payload is not None or present.has_payload):
+        field = "method" if payload is None else "payload"
+        raise InvalidRequest([Violation(f"#/{field}", f"{no_payload(method)}.")])
+    check_sizes([payload], ["#"], bytes_max=context.settings.payload_bytes_max)
+    values: dict[str, Any] = {
+        "url": wanted.url,
+        "method": wanted.method,
+        "headers": headers_document(wanted.headers),
+        "payload": payload,
+        "timeout_seconds": wanted.timeout,
+        "delay_seconds": float(wanted.delay_seconds),
+        "retry": wanted.retry.document(),
+        "delivery": wanted.delivery.value,
+    }
+    changed = [_COLUMNS.get(name, name) for name in given]
+    return Edit(changed, **{name: values[name] for name in changed})
+
+
+_COLUMNS = {"timeout": "timeout_seconds"} | dict.fromkeys(DELAY_PARTS, "delay_seconds")
