@@ -319,6 +319,6 @@ def _read(text: str, open_seconds_max: float) -> _Opening | None:
         opening = _Opening(float(found["probe_at"]), float(found["open_seconds"]))
     except (ValueError, TypeError, KeyError):
         return None
-    if opening.open_seconds <= 0:
+    if not math.isfinite(sum(opening)) or opening.open_seconds <= 0:
         return None
     return opening._replace(open_seconds=min(opening.open_seconds, open_seconds_max))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Guard(NamedTuple):
-    """Code that something depends on: taken out, it leaves `without`."""
+    """Code that a promise rests on; taken out, it leaves `without`. `tests` are pytest's words."""
 
     file: str
     name: str
@@ -13,92 +13,304 @@ class Guard(NamedTuple):
     tests: tuple[str, ...]
 
 
-SQL = "shared/runs/sql"
-MOVES = ("tests/integration/test_moves.py",)
-ANY_ORDER = ("tests/integration/test_life_in_any_order.py",)
+MOVES = "tests/integration/test_moves.py"
+FAULTS = "tests/acceptance/test_faults.py"
+CERTAINTY = "tests/acceptance/test_delivery_certainty.py"
+POSTGRES = "tests/acceptance/test_postgres_misbehaves.py"
+LEASE = "tests/integration/test_lease.py"
+BULKHEAD = "tests/unit/test_bulkhead.py"
+MONOTONIC = "monotonic() < self._holds_until"
 
 
-def _sql(name: str, guard: str, code: str, without: str = "") -> Guard:
-    return Guard(f"{SQL}/{name}.sql", guard, code, without, MOVES)
+def _sql(name: str, guard: str, code: str, without: str = "", *, which: str = "") -> Guard:
+    tests = (MOVES, "-k", which or f"{name}-")
+    return Guard(f"shared/runs/sql/{name}.sql", guard, code, without, tests)
 
 
-_UNDER_A_CLAIM = [
-    guard
-    for name in ("mark", "deliver", "retry", "bury", "doubt", "release")
-    for guard in (
+def _of_a_claim(name: str) -> list[Guard]:
+    alias = "claim" if name in {"mark", "release"} else "outcome"
+    return [
         _sql(name, "the run is executing", "and schedules.state = 'executing'"),
-        _sql(
-            name,
-            "the fence",
-            f"and schedules.fence = {'claim' if name in {'mark', 'release'} else 'outcome'}.fence",
-        ),
-    )
-]
+        _sql(name, "the fence", f"and schedules.fence = {alias}.fence"),
+    ]
 
-GUARDS = (
-    *_UNDER_A_CLAIM,
+
+def _of_a_rescue(name: str) -> list[Guard]:
+    some = "rescue or at_most_once or policy or forgotten"
+    return [
+        _sql(name, "the run is executing", "and schedules.state = 'executing'", which=some),
+        _sql(name, "of its executor", "and schedules.executor_id = executors.id", which=some),
+        _sql(name, "of the lapsed", "executors.id = any(%(lapsed)s::uuid[])", "true", which=some),
+    ]
+
+
+STATEMENTS = (
+    *[guard for name in ("mark", "deliver", "retry", "bury") for guard in _of_a_claim(name)],
+    *[guard for name in ("doubt", "release") for guard in _of_a_claim(name)],
     _sql("claim", "the run is pending", "and state = 'pending'"),
     _sql(
         "claim",
         "the claimer's lease is alive",
         "and heartbeat_at > now() - lease_seconds * interval '1 second'",
+        which="living_lease",
     ),
-    _sql("claim", "the claimer is registered", "and exists (select from holder)"),
-    _sql("claim", "the claimer cannot be forgotten meanwhile", "for key share"),
+    _sql("claim", "the claimer is known", "and exists (select from holder)", which="living_lease"),
+    _sql(
+        "claim",
+        "the claimer is not forgotten meanwhile",
+        "for key share",
+        which="waits_for_a_claim",
+    ),
     _sql(
         "claim",
         "runs that another claim holds are left to it",
         "for update skip locked",
         "for update",
+        which="at_once",
     ),
     _sql(
         "claim",
         "nothing is claimed long before its instant",
         "and due_at <= now() + %(ahead_seconds)s * interval '1 second'",
+        which="earliest",
     ),
-    _sql("claim", "the fence grows", "fence = fence + 1", "fence = fence"),
+    _sql("claim", "the fence grows", "fence = fence + 1", "fence = fence", which="fence"),
     _sql("edit", "the run is pending", "and schedules.state = 'pending'"),
-    _sql("edit", "no attempt was made", "and schedules.attempt = 0"),
-    _sql("edit", "the job is the caller's", "and jobs.application_id = %(application_id)s"),
+    _sql("edit", "no attempt was made", "and schedules.attempt = 0", which="cannot_be_edited"),
+    _sql(
+        "edit",
+        "the job is the caller's",
+        "and jobs.application_id = %(application_id)s",
+        which="edit_without",
+    ),
     _sql("cancel", "the run is pending", "and schedules.state = 'pending'"),
-    _sql("cancel", "the job is the caller's", "and jobs.application_id = %(application_id)s"),
+    _sql(
+        "cancel",
+        "the job is the caller's",
+        "and jobs.application_id = %(application_id)s",
+        which="of_another",
+    ),
     _sql("replay", "a dead letter", "executions.state in ('failed', 'uncertain')", "true"),
     _sql(
-        "replay",
-        "not replayed yet",
-        "        and executions.replayed_at is null\n        and executions.finished_at >=",
-        "        and executions.finished_at >=",
+        "replay", "not replayed yet", "        and executions.replayed_at is null\n", which="replay"
     ),
-    _sql("replay", "the job was not ended", "and jobs.state <> 'ended'"),
-    _sql("replay", "the job is the caller's", "and jobs.application_id = %(application_id)s"),
-    _sql("replay", "the fence goes on", "greatest(fence, attempt)", "attempt"),
+    _sql("replay", "the job was not ended", "and jobs.state <> 'ended'", which="what_fits"),
+    _sql(
+        "replay",
+        "the job is the caller's",
+        "and jobs.application_id = %(application_id)s",
+        which="what_fits",
+    ),
+    _sql("replay", "the fence goes on", "greatest(fence, attempt)", "attempt", which="goes_on"),
     _sql(
         "lapsed",
         "only the lapsed",
         "heartbeat_at < now() - lease_seconds * interval '1 second' and",
+        which="leaves_the_living",
     ),
-    _sql("lapsed", "nobody rescues itself", " and id <> %(executor_id)s"),
-    _sql("lapsed", "locked against a heartbeat", "for update skip locked"),
-    _sql("lapsed", "a claim under way is not waited for", "for update skip locked", "for update"),
-    *[
-        guard
-        for name in ("rescue_unsent", "doubt_abandoned", "bury_abandoned", "rescue")
-        for guard in (
-            _sql(name, "the run is executing", "and schedules.state = 'executing'"),
-            _sql(name, "its executor lapsed", "and schedules.executor_id = executors.id"),
-            _sql(name, "of the lapsed ones", "executors.id = any(%(lapsed)s::uuid[])", "true"),
-        )
-    ],
-    _sql("rescue_unsent", "not marked", "and schedules.marked_at is null"),
+    _sql("lapsed", "never oneself", " and id <> %(executor_id)s", which="rescues_itself"),
+    _sql("lapsed", "locked", "for update skip locked", which="finds_itself_forgotten"),
+    _sql(
+        "lapsed",
+        "a claim under way is not waited for",
+        "for update skip locked",
+        "for update",
+        which="waits_for_a_claim",
+    ),
+    *[guard for name in ("rescue_unsent", "doubt_abandoned") for guard in _of_a_rescue(name)],
+    *[guard for name in ("bury_abandoned", "rescue") for guard in _of_a_rescue(name)],
+    _sql(
+        "rescue_unsent", "not marked", "and schedules.marked_at is null", which="never_sent_again"
+    ),
     _sql(
         "rescue_unsent",
         "due after the lease",
-        "or schedules.due_at > executors.heartbeat_at + executors.lease_seconds * interval '1 second'",
-        "or true",
+        "or schedules.due_at > executors.heartbeat_at",
+        "or schedules.due_at > '-infinity' or schedules.due_at > executors.heartbeat_at",
+        which="leaves_the_living",
     ),
-    _sql("doubt_abandoned", "marked", "and schedules.marked_at is not null"),
-    _sql("rescue", "at least once", "and delivery = 'at_least_once'"),
-    _sql("bury_abandoned", "at least once", "and delivery = 'at_least_once'"),
-    _sql("rescue", "forgiven attempts", " - schedules.attempts_forgiven"),
-    _sql("bury_abandoned", "forgiven attempts", " - schedules.attempts_forgiven"),
+    _sql(
+        "doubt_abandoned",
+        "marked",
+        "and schedules.marked_at is not null",
+        which="leaves_the_living",
+    ),
+    *[
+        _sql(name, "forgiven attempts", " - schedules.attempts_forgiven", which="policy_says")
+        for name in ("rescue", "bury_abandoned")
+    ],
+    Guard(
+        "shared/runs/moves.py",
+        "the unmarked are rescued before the marked",
+        '("rescue_unsent", "doubt_abandoned",',
+        '("doubt_abandoned", "rescue_unsent",',
+        (MOVES, "-k", "stranded"),
+    ),
 )
+
+EXECUTOR = (
+    Guard(
+        "executor_service/executor.py",
+        "nothing is sent before its instant",
+        "if wait is None or wait > 0:",
+        "if wait is None:",
+        ("tests/acceptance/test_timers_arrive.py", "-k", "one_second"),
+    ),
+    Guard(
+        "executor_service/executor.py",
+        "what was not sent is given back at the stop",
+        "        self._recorder.give_back(unsent)\n",
+        "",
+        (FAULTS, "-k", "gives_back"),
+    ),
+    Guard(
+        "executor_service/gate.py",
+        "the lease is asked before sending",
+        "return self.lease.holds(claim.executor_id)",
+        "return True",
+        (FAULTS, "-k", "no_longer_owns"),
+    ),
+    Guard(
+        "executor_service/gate.py",
+        "at most once is marked",
+        "if claim.is_at_most_once and not await self.marker.mark(claim):",
+        "if False:",
+        (CERTAINTY, "-k", "durably"),
+    ),
+    Guard(
+        "executor_service/gate.py",
+        "what could not be marked is not sent",
+        "await self.marker.mark(claim)",
+        "[await self.marker.mark(claim)]",
+        (CERTAINTY, "-k", "cannot_be_marked"),
+    ),
+    Guard(
+        "executor_service/gate.py",
+        "what is too old is not tried again",
+        "if claim.attempt - claim.attempts_forgiven > 1 and is_too_old(claim, policy, now):",
+        "if False:",
+        ("tests/acceptance/test_destination_down.py", "tests/integration/test_gate.py"),
+    ),
+    Guard(
+        "executor_service/record.py",
+        "at most once is not tried again",
+        "if claim.is_at_most_once and outcome.was_sent:",
+        "if False:",
+        (CERTAINTY, "-k", "one_request"),
+    ),
+    Guard(
+        "executor_service/record.py",
+        "an outcome outlives an outage",
+        "await asyncio.sleep(delay)\n                delay =",
+        "return\n                delay =",
+        (POSTGRES, "-k", "read_only"),
+    ),
+    Guard(
+        "executor_service/record.py",
+        "one bad outcome holds up no other",
+        "await self._write_apart(name, move, items, error)",
+        "pass",
+        ("tests/integration/test_recorder.py",),
+    ),
+    Guard(
+        "executor_service/lease.py",
+        "the lease ends",
+        MONOTONIC,
+        "True",
+        (FAULTS, "-k", "no_longer_owns"),
+    ),
+    Guard(
+        "executor_service/lease.py",
+        "claims of an earlier id",
+        "executor_id == self.executor_id and ",
+        "",
+        (LEASE, FAULTS, "-k", "forgotten or in_line"),
+    ),
+    Guard("executor_service/lease.py", "the margin", " - self._margin_seconds\n", "\n", (LEASE,)),
+    Guard(
+        "executor_service/lease.py",
+        "counted from the asking",
+        "self._holds_until = asked_at",
+        "self._holds_until = monotonic()",
+        (LEASE,),
+    ),
+    Guard(
+        "executor_service/lease.py",
+        "connected for a full lease before a rescue",
+        "self.is_held and connected_seconds >= self._lease_seconds",
+        "self.is_held",
+        (LEASE,),
+    ),
+    Guard(
+        "executor_service/lease.py",
+        "cut off, the wait for a rescue begins anew",
+        "            self._connected_since = monotonic()\n",
+        "            self._connected_since = min(self._connected_since, monotonic())\n",
+        (POSTGRES, "-k", "hangs"),
+    ),
+    Guard(
+        "executor_service/lease.py",
+        "the forgotten take a new id",
+        "        self.executor_id = str(uuid4())\n        values",
+        "        values",
+        (LEASE,),
+    ),
+    Guard(
+        "executor_service/lease.py",
+        "who leaves something behind stays on the list",
+        "and not exists (",
+        "and true or not exists (",
+        (LEASE,),
+    ),
+    Guard(
+        "executor_service/rescue.py",
+        "asked again when the connection is there",
+        "            if not lease.may_rescue():\n                return False\n            moved",
+        "            moved",
+        (POSTGRES, "-k", "hangs"),
+    ),
+    Guard(
+        "executor_service/claim.py",
+        "strays are given back",
+        "if self._is_unsure:",
+        "if False:",
+        (POSTGRES, "-k", "lost"),
+    ),
+    Guard(
+        "executor_service/claim.py",
+        "backlog leaves half the room",
+        "room - settings.room // 2, share",
+        "room, share",
+        ("tests/integration/test_claims.py",),
+    ),
+    Guard(
+        "executor_service/claim.py",
+        "backlog leaves an eighth of the room",
+        " if room > settings.room // KEPT_FROM_BACKLOG else 0",
+        "",
+        ("tests/integration/test_claims.py",),
+    ),
+    Guard(
+        "executor_service/claim.py",
+        "backlog has a share of each batch",
+        "share = most // 10",
+        "share = 0",
+        ("tests/integration/test_claims.py",),
+    ),
+    Guard(
+        "executor_service/fire.py",
+        "what never connected was not sent",
+        'outcome = Failed(f"connect: {reason(error)}", was_sent=False)',
+        'outcome = Failed(f"connect: {reason(error)}")',
+        (CERTAINTY, "-k", "never_connected"),
+    ),
+    Guard(
+        "executor_service/client.py",
+        "only a connection that was never made is certain",
+        'return "client error (Connect)" in _causes(error)',
+        "return True",
+        (CERTAINTY, "-k", "one_request"),
+    ),
+)
+
+GUARDS = (*STATEMENTS, *EXECUTOR)

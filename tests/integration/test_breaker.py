@@ -210,13 +210,18 @@ async def test_a_probe_that_dies_frees_its_place(
     await other.look()
     world.passes(5.1)
     began = monotonic()
-    assert await Attempt(dying, timeout_seconds=0.2).is_sent()
+    dead = Attempt(dying, timeout_seconds=0.2)
+    assert await dead.is_sent()
 
     async def is_sent() -> None:
         assert await Attempt(dying if same_executor else other).is_sent()
 
     await eventually(is_sent, within=5.0)
     assert monotonic() - began > 1.15
+    third = make_breakers()
+    await third.look()
+    await dead.ends(answered=None)
+    assert not await Attempt(third).is_sent(), "the place was no more the dead one's to free"
 
 
 async def test_the_place_of_a_probe_lasts_as_long_as_its_timeout(
@@ -246,6 +251,7 @@ async def test_a_probe_that_is_answered_closes_it_everywhere(
     make_breakers: MakeBreakers, world: World, redis: Redis
 ) -> None:
     one, other = make_breakers(), make_breakers()
+    await fail(other, FAILURES - 1)
     await fail(one, FAILURES)
     await other.look()
     assert await put_off_seconds(other) is not None
@@ -257,8 +263,9 @@ async def test_a_probe_that_is_answered_closes_it_everywhere(
     assert open_breakers() == 0
     assert all([await Attempt(breakers).is_sent() for breakers in (one, other) for _ in range(5)])
     assert await redis.exists(HASH, PROBE + DESTINATION) == 0
-    await fail(one, FAILURES - 1)
-    assert await put_off_seconds(one) is None, "it counts anew"
+    for breakers in (one, other):
+        await fail(breakers, FAILURES - 1)
+        assert await put_off_seconds(breakers) is None, "it counts anew"
 
 
 async def test_an_attempt_from_before_that_is_answered_closes_it(
@@ -511,7 +518,8 @@ async def test_a_database_clock_that_was_set_back_holds_nobody_up(
         '{"probe_at": 1}',
         '{"probe_at": null, "open_seconds": 5}',
         '{"probe_at": 1e999, "open_seconds": 5}',
-        '{"probe_at": 1, "open_seconds": -5}',
+        '{"probe_at": 4e9, "open_seconds": -5}',
+        '{"probe_at": 4e9, "open_seconds": "nan"}',
     ],
 )
 async def test_nonsense_in_redis_is_ignored_and_removed(
@@ -526,18 +534,16 @@ async def test_nonsense_in_redis_is_ignored_and_removed(
 
 
 async def test_runs_to_healthy_destinations_wait_for_no_io(
-    make_breakers: MakeBreakers, hanging_url: str
+    make_breakers: MakeBreakers, away_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    breakers = make_breakers(hanging_url)
+    monkeypatch.setattr(breaker, "AWAY_SECONDS", 0.0)
+    breakers = make_breakers(away_url)
     await fail(breakers, FAILURES, OTHER)
-    look = asyncio.create_task(breakers.look())
-    await asyncio.sleep(0)
     assert at_once(put_off_seconds(breakers)) is None
     at_once(breakers.learn(DESTINATION, answered=False))
     at_once(breakers.learn(DESTINATION, answered=True))
     at_once(breakers.learn(DESTINATION, answered=None))
     assert isinstance(at_once(put_off_seconds(breakers, OTHER)), float)
-    await look
 
 
 def at_once(coroutine: Coroutine[Any, Any, object]) -> object:

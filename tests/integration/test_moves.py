@@ -258,6 +258,15 @@ async def test_an_edit_with_a_delay_counts_from_now(pool: Pool, make_run: MakeRu
     assert 590 < row[1] <= 600
 
 
+async def test_a_run_of_another_application_cannot_be_cancelled(
+    pool: Pool, make_run: MakeRun
+) -> None:
+    job_id = await make_run(due_in=60)
+    async with pool.connection() as connection:
+        assert not await moves.cancel(connection, job_id=job_id, application_id=2)
+        assert await moves.cancel(connection, job_id=job_id, application_id=1)
+
+
 async def test_what_was_tried_cannot_be_edited(pool: Pool, make_run: MakeRun) -> None:
     job_id = await make_run(attempt=1, fence=1)
     async with pool.connection() as connection:
