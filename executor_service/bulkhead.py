@@ -76,7 +76,7 @@ class Bulkhead:
         """Webhooks being sent now."""
         return len(self._workers)
 
-    def admit(self, destination: str, claim: Claim, *, is_fresh: bool = True) -> None:
+    def admit(self, destination: str, claim: Claim, *, is_fresh: bool) -> None:
         """Send this when its lane has a place for it; now, if it has."""
         lane = self._lanes.get(destination)
         if lane is None:

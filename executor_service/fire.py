@@ -71,6 +71,7 @@ Outcome = Delivered | Failed | Refused
 RESOLVER_SECONDS = 2.0
 # Who waits more briefly cannot tell a destination that is down from one that takes its time.
 TELLING_SECONDS = 1.0
+NO_CONNECTION_IN_TIME = "connect: no connection in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Sender:
             except RequestTimeoutError as error:
                 if not was_never_sent(error):
                     return Failed(f"timeout: no answer within {claim.timeout_seconds:g} s")
-                outcome = Failed("connect: no connection in time", was_sent=False)
+                outcome = Failed(NO_CONNECTION_IN_TIME, was_sent=False)
             except RequestError as error:
                 if not was_never_sent(error):
                     return Failed(f"connection: {reason(error)}")
@@ -179,10 +180,11 @@ def showed_life(claim: Claim, outcome: Outcome) -> bool | None:
     """Whether the destination answered at all; None when this attempt says nothing about it."""
     if outcome.status is not None:
         return True
-    kind = outcome.error.partition(":")[0] if isinstance(outcome, Failed) else ""
-    if kind in {"timeout", "connect"} and claim.timeout_seconds < TELLING_SECONDS:
+    error = outcome.error if isinstance(outcome, Failed) else ""
+    ran_out_of_time = error.startswith("timeout:") or error == NO_CONNECTION_IN_TIME
+    if ran_out_of_time and claim.timeout_seconds < TELLING_SECONDS:
         return None
-    return False if kind in {"timeout", "connect", "connection"} else None
+    return False if error.startswith(("timeout:", "connect:", "connection:")) else None
 
 
 def run_id(claim: Claim) -> str:

@@ -101,8 +101,8 @@ class Lease:
             log.warning("lease.not_renewed", error=type(error).__name__, held=self.is_held)
             return
         RENEWALS.labels("renewed").inc()
-        if monotonic() >= self._holds_until:
-            # We were cut off, be it that an answer hung: so were the others, perhaps.
+        if self._connected_since == float("inf") or monotonic() >= self._holds_until:
+            # We are back, or an answer hung: so it may have been for the others.
             self._connected_since = monotonic()
         # The lease runs from before we asked: the database's own reckoning can only end later.
         self._holds_until = asked_at + self._lease_seconds - self._margin_seconds

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -32,7 +31,6 @@ LATENESS = Histogram(
 )
 
 MOVES = {"deliver": moves.deliver, "retry": moves.retry, "bury": moves.bury, "doubt": moves.doubt}
-Item = TypeVar("Item", Attempt, Claim)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -40,6 +38,9 @@ log = structlog.stdlib.get_logger(__name__)
 class _GivenBack(NamedTuple):
     claim: Claim
     delay_seconds: float
+
+
+Item = TypeVar("Item", Attempt, _GivenBack)
 
 
 class Recorder:
@@ -103,9 +104,8 @@ class Recorder:
     async def _write_given_back(self) -> None:
         size = min(BATCH_MAX, len(self._given_back))
         batch = [self._given_back.popleft() for _ in range(size)]
-        for delay in sorted({given.delay_seconds for given in batch}):
-            claims = [given.claim for given in batch if given.delay_seconds == delay]
-            await self._write("release", partial(moves.release, delay_seconds=delay), claims)
+        if batch:
+            await self._write("release", _release, batch)
 
     async def _write(
         self,
@@ -162,8 +162,13 @@ def _without_words(item: Item) -> Item:
     return item
 
 
-def _claims(items: Sequence[Attempt] | Sequence[Claim]) -> list[Claim]:
-    return [item.claim if isinstance(item, Attempt) else item for item in items]
+async def _release(connection: database.Connection, batch: Sequence[_GivenBack]) -> list[int]:
+    delays = [given.delay_seconds for given in batch]
+    return await moves.release(connection, _claims(batch), delays=delays)
+
+
+def _claims(items: Sequence[Attempt] | Sequence[_GivenBack]) -> list[Claim]:
+    return [item.claim for item in items]
 
 
 def _decide(

@@ -65,9 +65,7 @@ class GroupCommit:
         created: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(timer, monotonic(), created))
         if len(self._writers) < WRITERS:
-            writer = asyncio.create_task(self._write())
-            self._writers.add(writer)
-            writer.add_done_callback(self._writers.discard)
+            self._writers.add(asyncio.create_task(self._write()))
         return await created
 
     async def create_together(self, timers: list[NewTimer]) -> list[int]:
@@ -82,14 +80,26 @@ class GroupCommit:
         await asyncio.gather(*self._writers, return_exceptions=True)
 
     async def _write(self) -> None:
-        await asyncio.sleep(0)  # let the requests that are ready now join this group
-        while self._waiting:
-            group, self._waiting = self._waiting[:ROWS_MAX], self._waiting[ROWS_MAX:]
-            begun_by = monotonic() - self._wait_seconds
-            for late in [waiting for waiting in group if waiting.since < begun_by]:
-                _settle(late.created, Unavailable("The database is too slow; try again."))
-            if group := [waiting for waiting in group if not waiting.created.done()]:
-                await self._write_group(group)
+        """Write what waits. It leaves at the very moment when it finds nothing more to write.
+
+        Were it to leave a moment later, as by a callback, a create in between would count on it.
+        """
+        writer = asyncio.current_task()
+        assert writer is not None  # noqa: S101  # only ever called in a task
+        try:
+            await asyncio.sleep(0)  # let the requests that are ready now join this group
+            while self._waiting:
+                await self._write_waiting()
+        finally:
+            self._writers.discard(writer)
+
+    async def _write_waiting(self) -> None:
+        group, self._waiting = self._waiting[:ROWS_MAX], self._waiting[ROWS_MAX:]
+        begun_by = monotonic() - self._wait_seconds
+        for late in [waiting for waiting in group if waiting.since < begun_by]:
+            _settle(late.created, Unavailable("The database is too slow; try again."))
+        if group := [waiting for waiting in group if not waiting.created.done()]:
+            await self._write_group(group)
 
     async def _write_group(self, group: list[_Waiting]) -> None:
         timers = [waiting.timer for waiting in group]

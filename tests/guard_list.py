@@ -243,10 +243,17 @@ EXECUTOR = (
     ),
     Guard(
         "executor_service/lease.py",
+        "connected again, the wait for a rescue begins, and ends",
+        'self._connected_since == float("inf") or ',
+        "",
+        (LEASE,),
+    ),
+    Guard(
+        "executor_service/lease.py",
         "cut off, the wait for a rescue begins anew",
         "            self._connected_since = monotonic()\n",
         "            self._connected_since = min(self._connected_since, monotonic())\n",
-        (POSTGRES, "-k", "hangs"),
+        (LEASE,),
     ),
     Guard(
         "executor_service/lease.py",

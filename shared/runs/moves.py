@@ -210,10 +210,11 @@ async def held_by(connection: Connection, *, executor_id: str, ahead_seconds: fl
 
 
 async def release(
-    connection: Connection, claims: Sequence[Claim | Held], *, delay_seconds: float = 0.0
+    connection: Connection, claims: Sequence[Claim | Held], *, delays: Sequence[float] | None = None
 ) -> list[int]:
-    """Give back claims that were certainly not sent, due again no sooner than after the delay."""
-    return await _record(connection, "release", _keys(claims) | {"delay_seconds": delay_seconds})
+    """Give back claims that were certainly not sent, each due again no sooner than its delay."""
+    values = _keys(claims) | {"delays": _array([0.0] * len(claims) if delays is None else delays)}
+    return await _record(connection, "release", values)
 
 
 async def rescue(connection: Connection, *, executor_id: str) -> dict[str, int]:

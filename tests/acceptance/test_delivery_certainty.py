@@ -175,7 +175,7 @@ async def test_what_cannot_be_marked_is_not_sent_and_what_needs_no_mark_is(
 ) -> None:
     postgres, _ = own_servers
     handler = await own_services.handler()
-    await own_services.executor(LEASE_SECONDS="30", STOP_GRACE_SECONDS="5")
+    executor = await own_services.executor(LEASE_SECONDS="30", STOP_GRACE_SECONDS="5")
     async with httpx.AsyncClient(base_url=handler.url) as http:
         careful = await create(http, receiver.url("/careful"), count=10, seconds=3)
         plain = await create(
@@ -184,6 +184,8 @@ async def test_what_cannot_be_marked_is_not_sent_and_what_needs_no_mark_is(
     await eventually(lambda: claimed(own_services, careful + plain))
     await asyncio.to_thread(postgres.kill)
     await eventually(lambda: arrived(receiver, plain))
+    await eventually(lambda: says(executor.log, "mark.failed"))
+    await eventually(lambda: says(executor.log, "record.postponed"))
     assert not [call for call in receiver.calls if call.path == "/careful"]
     await asyncio.to_thread(postgres.start)
     await eventually(lambda: arrived(receiver, careful), within=40)

@@ -54,11 +54,11 @@ class Scenario:
 
 
 # While nothing is out, a poll, and what the machine adds that runs all this and more.
-AT_ONCE = 3.0
+AT_ONCE = 5.0
 # Until a lease has lapsed and a rescue has come.
 AFTER_A_RESCUE = 12.0
 # Until Postgres is back, everyone has had a lease's time to record, and a rescue has come.
-AFTER_AN_OUTAGE = 20.0
+AFTER_AN_OUTAGE = 30.0
 
 SCENARIOS = (
     Scenario("nothing", combined.nothing, AT_ONCE),

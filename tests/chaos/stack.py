@@ -152,7 +152,6 @@ class Stack:
 
     async def holder(self, which: str) -> Service:
         """Wait until somebody holds runs `which` SQL describes; answer who holds most of them."""
-
         executors = {_executor_id(executor): executor for executor in self.executors}
         most = (
             "select executor_id::text from schedules "

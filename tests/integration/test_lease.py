@@ -9,6 +9,7 @@ from executor_service.clock import DatabaseClock
 from executor_service.lease import Lease
 from shared.database import Pool
 from tests.conftest import MakeRun
+from tests.eventually import eventually
 
 LEASE_SECONDS = 5.0
 MARGIN_SECONDS = 0.5
@@ -49,6 +50,46 @@ async def test_nobody_rescues_before_having_been_connected_for_a_full_lease(leas
     assert not lease.may_rescue()
 
 
+async def test_who_was_cut_off_waits_anew_before_it_rescues(pool: Pool) -> None:
+    """Stalled rather than disconnected: the others may have been stalled by the same cause."""
+    clock = DatabaseClock()
+    lease = Lease(pool, clock, lease_seconds=1, margin_seconds=0.1, claim_ahead_seconds=1.2)
+
+    async def may_rescue() -> None:
+        await lease.renew()
+        assert lease.may_rescue()
+
+    def has_lapsed() -> None:
+        assert not lease.is_held
+
+    await eventually(may_rescue, every=0.1)
+    await eventually(has_lapsed)
+    await lease.renew()
+    assert lease.is_held
+    assert not lease.may_rescue()
+    await eventually(may_rescue, every=0.1)
+
+
+async def test_a_heartbeat_that_failed_within_the_lease_delays_a_rescue_and_no_more(
+    pool: Pool,
+) -> None:
+    lease = Lease(
+        pool, DatabaseClock(), lease_seconds=1, margin_seconds=0.1, claim_ahead_seconds=1.2
+    )
+
+    async def may_rescue() -> None:
+        await lease.renew()
+        assert lease.may_rescue()
+
+    await eventually(may_rescue, every=0.1)
+    await rows(pool, "alter table executors rename to elsewhere")
+    await lease.renew()
+    assert lease.is_held
+    assert not lease.may_rescue()
+    await rows(pool, "alter table elsewhere rename to executors")
+    await eventually(may_rescue, every=0.1)
+
+
 async def test_who_finds_itself_forgotten_goes_on_under_a_new_id(lease: Lease, pool: Pool) -> None:
     before = lease.executor_id
     await rows(pool, "delete from executors returning id")
@@ -73,4 +114,4 @@ async def test_who_leaves_something_behind_stays_on_the_list_to_be_rescued(
 async def rows(pool: Pool, statement: str) -> list[Any]:
     async with pool.connection() as connection:
         cursor = await connection.execute(statement.encode())
-        return await cursor.fetchall()
+        return await cursor.fetchall() if cursor.description else []

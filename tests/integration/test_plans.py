@@ -95,7 +95,6 @@ async def test_recording_finds_runs_by_their_key(
     values = moves.columns(attempts) | {
         "errors": ["status"] * size,
         "delays": [5.0] * size,
-        "delay_seconds": 0.0,
     }
     nodes = await explain(pool, name, values)
     assert "schedules_run" in indexes(nodes)

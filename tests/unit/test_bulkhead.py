@@ -57,7 +57,7 @@ LATER = 500  # what distinguishes a later run's number from a fresh one's
 
 def admit(bulkhead: Bulkhead, destination: int, count: int) -> None:
     for number in range(count):
-        bulkhead.admit(str(destination), claim(destination * 1000 + number))
+        bulkhead.admit(str(destination), claim(destination * 1000 + number), is_fresh=True)
 
 
 def admit_later(bulkhead: Bulkhead, destination: int, count: int) -> None:

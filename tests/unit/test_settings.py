@@ -17,6 +17,10 @@ from shared.settings import ExecutorSettings, HandlerSettings, explain
             {"ALLOWED_PRIVATE_NETWORKS": "10.0.0.0/8, office"},
             ["ALLOWED_PRIVATE_NETWORKS", "office"],
         ),
+        (
+            {"BREAKER_OPEN_SECONDS_MAX": "1"},
+            ["BREAKER_OPEN_SECONDS_MAX", "BREAKER_OPEN_SECONDS"],
+        ),
         ({"CLAIM_BATCH": "many"}, ["CLAIM_BATCH"]),
         ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT"]),
     ],

@@ -5,10 +5,13 @@ set
     state = 'pending',
     executor_id = null,
     marked_at = null,
-    due_at = greatest(schedules.due_at, now() + %(delay_seconds)s * interval '1 second')
+    due_at = greatest(schedules.due_at, now() + claim.delay_seconds * interval '1 second')
 from unnest(
-    %(job_ids)s::bigint[], %(scheduled_fors)s::bigint[], %(fences)s::integer[]
-) as claim (job_id, scheduled_for_us, fence)
+    %(job_ids)s::bigint[],
+    %(scheduled_fors)s::bigint[],
+    %(fences)s::integer[],
+    %(delays)s::float8[]
+) as claim (job_id, scheduled_for_us, fence, delay_seconds)
 where schedules.job_id = claim.job_id
     and schedules.scheduled_for = to_timestamp(claim.scheduled_for_us / 1000000)
         + mod(claim.scheduled_for_us, 1000000) * interval '1 microsecond'
