@@ -36,9 +36,8 @@ def _of_a_claim(name: str) -> list[Guard]:
 
 
 def _of_a_rescue(name: str) -> list[Guard]:
-    some = "rescue or at_most_once or policy or forgotten"
+    some = "leaves_the_living"
     return [
-        _sql(name, "the run is executing", "and schedules.state = 'executing'", which=some),
         _sql(name, "of its executor", "and schedules.executor_id = executors.id", which=some),
         _sql(name, "of the lapsed", "executors.id = any(%(lapsed)s::uuid[])", "true", which=some),
     ]

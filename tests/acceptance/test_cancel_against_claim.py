@@ -83,17 +83,18 @@ async def ask_at_the_moment_of_the_claim(
     """
     statuses: dict[int, int] = {}
     waiting = sorted(timers, key=lambda timer: timer.due_at)
+    passed_over: list[Timer] = []
     ahead = AHEAD_SECONDS
 
     async def own() -> None:
         nonlocal ahead
-        while waiting:
+        while waiting or passed_over:
             soon = time() + random.gauss(ahead, SPREAD_SECONDS)
             place = bisect_left(waiting, soon, key=lambda timer: timer.due_at)
-            if waiting[0].due_at > soon:
-                await asyncio.sleep(waiting[0].due_at - soon)
-                continue
-            timer = waiting.pop(min(place, len(waiting) - 1))
+            passed_over.extend(waiting[:place])
+            del waiting[:place]
+            timer = waiting.pop(0) if waiting else passed_over.pop()
+            await asyncio.sleep(max(0.0, timer.due_at - soon))
             statuses[timer.id] = (await ask(api, timer.id)).status_code
             ahead += STEP_SECONDS if statuses[timer.id] == 409 else -STEP_SECONDS
 
@@ -125,7 +126,7 @@ async def test_no_timer_that_was_answered_as_cancelled_is_fired_and_every_other_
     statuses = await ask_at_the_moment_of_the_claim(
         api, timers, lambda http, timer_id: http.delete(f"/timers/{timer_id}")
     )
-    met = Counter(statuses.values())
+    met = Counter(statuses.values()); print("MET", met)
     assert met.keys() == {204, 409}
     assert min(met.values()) >= MEETINGS_MIN, f"they did not meet: {met}"
     assert await ends(database_url) == {
@@ -148,7 +149,7 @@ async def test_a_timer_is_fired_as_its_owner_was_answered_that_it_is(
             f"/timers/{timer_id}", json={"url": receiver.url("/new")}
         ),
     )
-    met = Counter(statuses.values())
+    met = Counter(statuses.values()); print("MET", met)
     assert met.keys() == {200, 409}
     assert min(met.values()) >= MEETINGS_MIN, f"they did not meet: {met}"
     assert await ends(database_url) == {timer_id: ["done"] for timer_id in statuses}

@@ -358,21 +358,41 @@ async def test_rescue_takes_from_the_lapsed_and_leaves_the_living_alone(
     pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
 ) -> None:
     living, lapsed = await make_executor(), await make_executor(silent_seconds=10)
-    kept = await make_run(state="executing", executor_id=living)
-    sent = await make_run(due_in=-8, state="executing", executor_id=lapsed)
-    unsent = await make_run(due_in=0, state="executing", executor_id=lapsed)
-    last = await make_run(due_in=-8, state="executing", executor_id=lapsed, attempt=4)
+    kinds: dict[str, dict[str, Any]] = {
+        "sent": {"due_in": -8},
+        "unsent": {"due_in": 0},
+        "last": {"due_in": -8, "attempt": 4},
+        "marked": {"due_in": -8, "delivery": Delivery.AT_MOST_ONCE},
+        "unmarked": {"due_in": -8, "delivery": Delivery.AT_MOST_ONCE},
+    }
+    kept, taken = [
+        {
+            kind: await make_run(state="executing", executor_id=holder, **options)
+            for kind, options in kinds.items()
+        }
+        for holder in (living, lapsed)
+    ]
+    marked = (kept["marked"], taken["marked"])
+    await run_sql(pool, f"update schedules set marked_at = now() where job_id in {marked}")
+    before = (await snapshot(pool))["schedules"]
 
     async with pool.connection() as connection:
-        moved = await moves.rescue(connection, executor_id=str(living))
-        again = await moves.rescue(connection, executor_id=str(living))
-    assert moved == {"rescue_unsent": 1, "doubt_abandoned": 0, "bury_abandoned": 1, "rescue": 1}
+        moved = await moves.rescue(connection, executor_id=OTHER)
+        again = await moves.rescue(connection, executor_id=OTHER)
+    assert moved == {"rescue_unsent": 2, "doubt_abandoned": 1, "bury_abandoned": 1, "rescue": 1}
     assert again == {}
     after = await snapshot(pool)
-    runs = {row["job_id"]: (row["state"], row["attempt"]) for row in after["schedules"]}
-    assert runs == {kept: ("executing", 0), sent: ("pending", 1), unsent: ("pending", 0)}
-    history = {row["job_id"]: (row["state"], row["attempt"]) for row in after["executions"]}
-    assert history == {sent: ("abandoned", 1), last: ("failed", 5)}
+    held = [row for row in after["schedules"] if row["job_id"] in kept.values()]
+    assert held == [row for row in before if row["job_id"] in kept.values()]
+    names = {job_id: kind for kind, job_id in taken.items()}
+    runs = {
+        names[row["job_id"]]: (row["state"], row["attempt"])
+        for row in after["schedules"]
+        if row["job_id"] in names
+    }
+    assert runs == {"sent": ("pending", 1), "unsent": ("pending", 0), "unmarked": ("pending", 0)}
+    history = {names[row["job_id"]]: (row["state"], row["attempt"]) for row in after["executions"]}
+    assert history == {"sent": ("abandoned", 1), "last": ("failed", 5), "marked": ("uncertain", 1)}
     assert await executors(pool) == {living}
 
 

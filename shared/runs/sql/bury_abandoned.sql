@@ -1,12 +1,11 @@
 -- bury_abandoned: executing → failed, by index schedules_due. Abandoned on its last attempt: a run that
 -- kills each executor that holds it must end too.
--- Guards: executing, and held by an executor that we hold locked as lapsed; at least once; no attempt is left.
+-- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; at least once; no attempt is left.
 with moved as (
     delete from schedules
     using executors
     where executors.id = any(%(lapsed)s::uuid[])
         and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
-        and schedules.state = 'executing'
         and schedules.executor_id = executors.id
         and schedules.attempt + 1 - schedules.attempts_forgiven >= (
             select coalesce((retry ->> 'max_attempts')::integer, %(max_attempts)s)

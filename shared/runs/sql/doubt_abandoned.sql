@@ -1,12 +1,11 @@
 -- doubt_abandoned: executing → uncertain, by index schedules_due. Marked, and then its executor fell silent: it was
 -- sent once or not at all.
--- Guards: executing, and held by an executor that we hold locked as lapsed; marked.
+-- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; marked.
 with moved as (
     delete from schedules
     using executors
     where executors.id = any(%(lapsed)s::uuid[])
         and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
-        and schedules.state = 'executing'
         and schedules.executor_id = executors.id
         and schedules.marked_at is not null
     returning

@@ -1,13 +1,12 @@
 -- rescue: executing → pending, by index schedules_due. The attempt is abandoned: it may have been sent,
 -- nobody knows; the run fires again at once under the same webhook-id.
--- Guards: executing, and held by an executor that we hold locked as lapsed; at least once; attempts are left.
+-- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; at least once; attempts are left.
 with moved as (
     update schedules
     set state = 'pending', executor_id = null, attempt = schedules.attempt + 1
     from executors
     where executors.id = any(%(lapsed)s::uuid[])
         and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
-        and schedules.state = 'executing'
         and schedules.executor_id = executors.id
         and schedules.attempt + 1 - schedules.attempts_forgiven < (
             select coalesce((retry ->> 'max_attempts')::integer, %(max_attempts)s)

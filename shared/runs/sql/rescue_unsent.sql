@@ -1,13 +1,12 @@
 -- rescue_unsent: executing → pending, by index schedules_due. Certainly unsent, so it costs no attempt: runs that
 -- were due only after their executor's lease had ended (it never sends past its lease), and at-most-once runs that
 -- it had not marked (it never sends those before).
--- Guards: executing, and held by an executor that we hold locked as lapsed; not marked.
+-- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; not marked.
 update schedules
 set state = 'pending', executor_id = null
 from executors
 where executors.id = any(%(lapsed)s::uuid[])
     and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
-    and schedules.state = 'executing'
     and schedules.executor_id = executors.id
     and schedules.marked_at is null
     and (
