@@ -8,6 +8,10 @@ The address is pinned, so that the host that was vetted is the host that is reac
 address stands in the URL and the name in the Host header, and one client serves all. For https the
 name must stay for SNI and the certificate, so a client of its own pins it; those cost 3 ms to
 build and are kept.
+
+Connections are kept and used again. One that the receiver closes just then costs an attempt: nobody
+knows whether the request was read. So that this cannot happen to every attempt of a run, an attempt
+that follows a failed one gets a connection of its own.
 """
 
 from collections import OrderedDict
@@ -67,28 +71,30 @@ class Clients:
         self._connect_timeout = timedelta(seconds=connect_seconds)
         self._idle_per_host_max = idle_per_host_max
         self._extra_ca = Path(extra_ca_file).read_bytes() if extra_ca_file else None
-        self._plain = self._builder().build()
-        self._pinned: OrderedDict[tuple[str, int, Address], Client] = OrderedDict()
+        self._plain = {reuse: self._builder(reuse=reuse).build() for reuse in (True, False)}
+        self._pinned: OrderedDict[tuple[str, int, Address, bool], Client] = OrderedDict()
 
-    def request(self, method: str, target: Target, address: Address) -> RequestBuilder:
-        """Begin a request that can reach this address only."""
+    def request(
+        self, method: str, target: Target, address: Address, *, reuse: bool = True
+    ) -> RequestBuilder:
+        """Begin a request that can reach this address only, on a connection of its own if asked."""
         if target.scheme == "http":
             if target.address is not None:
-                return self._plain.request(method, target.url)
+                return self._plain[reuse].request(method, target.url)
             url = target.url.with_ip_host(str(address))
-            return self._plain.request(method, url).header("host", target.authority)
-        return self._client_for(target, address).request(method, target.url)
+            return self._plain[reuse].request(method, url).header("host", target.authority)
+        return self._client_for(target, address, reuse=reuse).request(method, target.url)
 
     async def close(self) -> None:
         """Close every connection."""
-        for client in [self._plain, *self._pinned.values()]:
+        for client in [*self._plain.values(), *self._pinned.values()]:
             await client.close()
 
-    def _client_for(self, target: Target, address: Address) -> Client:
-        key = (target.host, target.port, address)
+    def _client_for(self, target: Target, address: Address, *, reuse: bool) -> Client:
+        key = (target.host, target.port, address, reuse)
         client = self._pinned.get(key)
         if client is None:
-            builder = self._builder()
+            builder = self._builder(reuse=reuse)
             if target.address is None:
                 builder = builder.resolve(target.host, str(address), target.port)
             client = self._pinned[key] = builder.build()
@@ -97,7 +103,7 @@ class Clients:
         self._pinned.move_to_end(key)
         return client
 
-    def _builder(self) -> ClientBuilder:
+    def _builder(self, *, reuse: bool) -> ClientBuilder:
         builder = (
             ClientBuilder()
             .no_proxy()
@@ -111,7 +117,7 @@ class Clients:
             .deflate(False)
             .connect_timeout(self._connect_timeout)
             .pool_idle_timeout(timedelta(seconds=IDLE_SECONDS))
-            .pool_max_idle_per_host(self._idle_per_host_max)
+            .pool_max_idle_per_host(self._idle_per_host_max if reuse else 0)
         )
         return builder.add_root_certificate_pem(self._extra_ca) if self._extra_ca else builder
 

@@ -2,10 +2,11 @@
 
 Decided on the address that is connected to, never on a name: a name may resolve to anything, and
 to something else the next time. Only what the world routes is allowed, unless a setting names the
-network.
+network. Settings may deny more, and a denial counts for more than a permission: ports, addresses,
+and names, though another name for the same host gets around a denied one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -59,18 +60,48 @@ _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 
 class Egress:
-    """The rule, with the networks that the settings allow besides public ones."""
+    """The rule, with what the settings allow besides public networks, and what they deny.
 
-    def __init__(self, allowed: Iterable[Network] = ()) -> None:
+    Denied names are in the form of `Target.host`: small letters, no dot at the end. One that begins
+    with a dot denies the name after it and every name under that.
+    """
+
+    def __init__(
+        self,
+        allowed: Iterable[Network] = (),
+        *,
+        denied_ports: Collection[int] = (),
+        denied_names: Collection[str] = (),
+        denied_networks: Iterable[Network] = (),
+    ) -> None:
         self._allowed = tuple(allowed)
+        self._denied_ports = frozenset(denied_ports)
+        self._denied_names = frozenset(denied_names)
+        self._denied_networks = tuple(denied_networks)
         # Thirty networks a call are 15 µs; the addresses that are called are few.
         self.refusal = lru_cache(maxsize=ADDRESSES_KEPT)(self._refusal)
+
+    def refusal_of(self, host: str, port: int) -> str | None:
+        """Say why this host and port may not be called, whatever its address; None when they may.
+
+        To be asked before the name is looked up: a denied name is not even asked for.
+        """
+        if port in self._denied_ports:
+            return f"port {port} is named by DENIED_PORTS"
+        name = host.removesuffix(".")
+        labels = name.split(".")
+        parents = {"." + ".".join(labels[place:]) for place in range(len(labels))}
+        if name in self._denied_names or not parents.isdisjoint(self._denied_names):
+            return f"{name} is named by DENIED_HOSTS"
+        return None
 
     def _refusal(self, address: Address) -> str | None:
         """Say why this address may not be reached; None when it may."""
         # A mapped address reaches the IPv4 host, so the IPv4 rules are the ones that count.
         mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
         address = mapped or address
+        if any(address in network for network in self._denied_networks):
+            return "named by DENIED_HOSTS"
         if any(address in network for network in self._allowed):
             return None
         for network, reason in _NETWORKS:

@@ -76,7 +76,12 @@ class Executor:
                 extra_ca_file=settings.extra_ca_file,
             ),
             resolver=Resolver(),
-            egress=Egress(settings.private_networks),
+            egress=Egress(
+                settings.private_networks,
+                denied_ports=settings.denied_port_numbers,
+                denied_names=settings.denied_names,
+                denied_networks=settings.denied_networks,
+            ),
             clock=self._clock,
             resolve_seconds=settings.resolve_seconds,
         )

@@ -101,14 +101,20 @@ class Sender:
     async def _attempt(self, claim: Claim) -> Outcome | PutOff:
         deadline = monotonic() + claim.timeout_seconds
         target = read_target(claim.url)
+        denied = self.egress.refusal_of(target.host, target.port)
+        if denied is not None:
+            return Refused(f"egress: {denied}")
         seconds = min(self.resolve_seconds, claim.timeout_seconds)
         addresses = await self._addresses(target, seconds)
         if not isinstance(addresses, list):
             return addresses
         headers, body = self._message(claim)
+        # A kept connection may be closing just now, and then nobody knows whether we were heard.
+        reuse = claim.attempt == 1 and not claim.is_at_most_once
         outcome: Outcome = Failed("dns: the name has no address", was_sent=False)
         for address in addresses:
-            request = self.clients.request(claim.method, target, address).headers(headers)
+            request = self.clients.request(claim.method, target, address, reuse=reuse)
+            request = request.headers(headers)
             if body:
                 request = request.body_bytes(body)
             # Nothing of the response is read ahead: the status is known as soon as it is said.
@@ -146,7 +152,7 @@ class Sender:
         allowed = [address for address in found if self.egress.refusal(address) is None]
         if found and not allowed:
             refusal = self.egress.refusal(found[0])
-            return Refused(f"egress: {found[0]} is not public: {refusal}")
+            return Refused(f"egress: {found[0]} may not be reached: {refusal}")
         return allowed
 
     def _message(self, claim: Claim) -> tuple[dict[str, str], bytes]:

@@ -10,8 +10,9 @@ from shared import database
 
 DAYS_AHEAD = 7
 MAKE_SECONDS_MAX = 15.0
-# The lock lets executors that start together make a day one after another.
-LOCK = "lock table executions_default in exclusive mode"
+# Executors that start together make a day one after another. And writers wait before they choose a
+# partition: a row on its way to the default one would be refused there once its day has another.
+LOCK = "lock table only executions in share row exclusive mode"
 # Filled before it is attached: Postgres refuses a partition whose rows the default one has.
 STATEMENTS = (
     """create table {name} (like executions including all)""",

@@ -10,6 +10,7 @@ attempt.
 
 import asyncio
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from time import monotonic
@@ -28,10 +29,23 @@ class ResolverBusy(Exception):  # noqa: N818  # not an error of the name that wa
     """Every thread waits for a name server; ask again later."""
 
 
-class Resolver:
-    """Looks names up."""
+def ask_the_system(name: str) -> Answer:
+    """Ask for a name's addresses, as every program on this machine does; may take its time."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    except OSError as error:
+        return error
+    except UnicodeError:  # a label that is empty or too long for IDNA
+        return OSError(socket.EAI_NONAME, "not a host name")
+    # A scope ("fe80::1%eth0") is no part of an address that may be reached.
+    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in found))
 
-    def __init__(self) -> None:
+
+class Resolver:
+    """Looks names up, by the system's resolver unless given another."""
+
+    def __init__(self, look_up: Callable[[str], Answer] = ask_the_system) -> None:
+        self._look_name_up = look_up
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="resolve")
         self._known: dict[str, tuple[float, Answer]] = {}
         self._asked: dict[str, asyncio.Task[Answer]] = {}
@@ -53,7 +67,8 @@ class Resolver:
                 self._known[name] = (monotonic() + FAILURE_KEPT_SECONDS, TimeoutError())
                 raise
         if isinstance(answer, OSError):
-            raise answer
+            # One error for all who ask meanwhile: it must not gather the traceback of each.
+            raise answer.with_traceback(None)
         return answer
 
     def close(self) -> None:
@@ -74,20 +89,9 @@ class Resolver:
 
     async def _look_up(self, name: str) -> Answer:
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads, _getaddrinfo, name)
+        answer = await loop.run_in_executor(self._threads, self._look_name_up, name)
         kept = FAILURE_KEPT_SECONDS if isinstance(answer, OSError) else KEPT_SECONDS
         if len(self._known) >= NAMES_MAX:
             self._known.clear()
         self._known[name] = (monotonic() + kept, answer)
         return answer
-
-
-def _getaddrinfo(name: str) -> Answer:
-    try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    except OSError as error:
-        return error
-    except UnicodeError:  # a label that is empty or too long for IDNA
-        return OSError(socket.EAI_NONAME, "not a host name")
-    # A scope ("fe80::1%eth0") is no part of an address that may be reached.
-    return list(dict.fromkeys(ip_address(str(answer[4][0]).partition("%")[0]) for answer in found))

@@ -4,6 +4,7 @@ The environment is read only where a service starts, in its `__main__`. `python 
 prints all of it as `.env.example`.
 """
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
 
@@ -16,6 +17,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
 Network = IPv4Network | IPv6Network
+# Letters, digits, "-" and "_", and a last label that is no number (that would be an address), as a
+# URL's host is read. (WHATWG URL, host parsing)
+HOST_NAME = re.compile(
+    r"\.?([a-z0-9_-]{1,63}\.)*(?!\d+\.?$|0x[0-9a-f]*\.?$)[a-z0-9_-]{1,63}\.?",
+    re.ASCII | re.IGNORECASE,
+)
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -24,6 +31,32 @@ def parse_networks(text: str) -> str:
     for word in text.replace(",", " ").split():
         ip_network(word)
     return text
+
+
+def parse_ports(text: str) -> str:
+    """Refuse a list of ports with a word that is no port, naming it."""
+    for word in text.replace(",", " ").split():
+        if not (word.isascii() and word.isdigit() and 1 <= int(word) <= 65_535):
+            raise ValueError(f"{word!r} is no port: write numbers from 1 to 65535")
+    return text
+
+
+def parse_hosts(text: str) -> str:
+    """Refuse a list of hosts with a word that no webhook's host could equal, naming it."""
+    for word in text.replace(",", " ").split():
+        if _read_network(word) is None and not HOST_NAME.fullmatch(word):
+            raise ValueError(
+                f"{word!r} is no host: write a name (example.com), a name and all under it "
+                "(.example.com), an address or a network; no scheme, port or *; xn-- for the rest"
+            )
+    return text
+
+
+def _read_network(word: str) -> Network | None:
+    try:
+        return ip_network(word)
+    except ValueError:
+        return None
 
 
 def _check_database_url(url: SecretStr) -> SecretStr:
@@ -96,6 +129,16 @@ class ExecutorSettings(Settings):
     allowed_private_networks: Annotated[str, NoDecode, AfterValidator(parse_networks)] = Field(
         "",
         description="networks that webhooks may reach though they are not public: CIDRs, by comma",
+    )
+    denied_hosts: Annotated[str, NoDecode, AfterValidator(parse_hosts)] = Field(
+        "",
+        description="hosts that webhooks may not reach: names, .names with all under them, CIDRs",
+    )
+    denied_ports: Annotated[str, NoDecode, AfterValidator(parse_ports)] = Field(
+        # As browsers do (WHATWG Fetch, bad ports): what listens there is no HTTP, and might read
+        # the lines of a caller's payload as commands: a shell's door, and three of mail.
+        "22,25,465,587",
+        description="ports that webhooks may not reach, by comma (SSH, mail); none: a comma",
     )
     extra_ca_file: str = Field(
         "", description="PEM file of certificate authorities to trust besides the system's"
@@ -186,6 +229,26 @@ class ExecutorSettings(Settings):
         return tuple(
             ip_network(word) for word in self.allowed_private_networks.replace(",", " ").split()
         )
+
+    @property
+    def denied_networks(self) -> tuple[Network, ...]:
+        """The addresses and networks of `denied_hosts`."""
+        found = map(_read_network, self.denied_hosts.replace(",", " ").split())
+        return tuple(network for network in found if network is not None)
+
+    @property
+    def denied_names(self) -> frozenset[str]:
+        """The names of `denied_hosts`, as a URL's host is written: a leading dot stays."""
+        return frozenset(
+            word.lower().removesuffix(".")
+            for word in self.denied_hosts.replace(",", " ").split()
+            if _read_network(word) is None
+        )
+
+    @property
+    def denied_port_numbers(self) -> frozenset[int]:
+        """The numbers of `denied_ports`."""
+        return frozenset(int(word) for word in self.denied_ports.replace(",", " ").split())
 
 
 def explain(refusal: ValidationError) -> str:

@@ -7,6 +7,7 @@ The first word of the path says how it answers:
     /retry-after/1   429 once, then 204          /drip      200, then a byte a second
     /slow/0.5        204 after so many seconds   /huge      200, and never stops
     /redirect        302 to /ok/redirected       anything else: 204
+    /redirect-to/302/http://...  with this status, to what follows
 """
 
 import asyncio
@@ -14,6 +15,8 @@ import ssl
 from collections import Counter
 from time import time
 from typing import NamedTuple, Self
+from urllib.parse import unquote
+from weakref import WeakSet
 
 
 class Call(NamedTuple):
@@ -24,6 +27,7 @@ class Call(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
+    lines: tuple[str, ...] = ()  # the header lines as they came, should one come twice
 
     @property
     def webhook_id(self) -> str:
@@ -40,20 +44,25 @@ class Call(NamedTuple):
 
 
 class Receiver:
-    """Listens on a port of its own on the loopback address."""
+    """Listens on a loopback address, on a port of its own unless told which."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, port: int = 0) -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.tls = tls
+        self.host = host
+        self.port = port
+        self.connections = 0
         self.calls: list[Call] = []
         self.in_flight = 0
         self._seen: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self.port = port
+        self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, backlog=4096, ssl=self.tls
+            self._serve, self.host, self.port, backlog=4096, ssl=self.tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -64,11 +73,16 @@ class Receiver:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # One that has said goodbye over TLS waits for the other side's.
+        for writer in self._writers:
+            writer.transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)  # transports let go of their sockets in the loop's next turns
 
     def url(self, path: str = "/ok") -> str:
         if self.tls is not None:
             return f"https://localhost:{self.port}{path}"
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"http://{self.host}:{self.port}{path}"
 
     def calls_of(self, job_id: int) -> list[Call]:
         return [call for call in self.calls if call.job_id == job_id]
@@ -82,6 +96,8 @@ class Receiver:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
+        self.connections += 1
         try:
             while await self._serve_one(reader, writer):
                 pass
@@ -100,7 +116,7 @@ class Receiver:
                 name, _, value = line.partition(":")
                 headers[name.lower()] = value.strip()
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-        self.calls.append(Call(time(), method, path, headers, body))
+        self.calls.append(Call(time(), method, path, headers, body, tuple(filter(None, head[1:]))))
         self._seen[path] += 1
         self.in_flight += 1
         try:
@@ -119,7 +135,7 @@ class Receiver:
                 await _write(writer, 503 if self._seen[path] <= int(times) else 204)
             case ["retry-after", seconds, *_]:
                 if self._seen[path] == 1:
-                    await _write(writer, 429, headers={"retry-after": seconds})
+                    await _write(writer, 429, headers={"retry-after": unquote(seconds)})
                 else:
                     await _write(writer, 204)
             case ["slow", seconds, *_]:
@@ -131,6 +147,9 @@ class Receiver:
                 return False
             case ["redirect", *_]:
                 await _write(writer, 302, headers={"location": self.url("/ok/redirected")})
+            case ["redirect-to", status, *_]:
+                location = path.split("/", 3)[3]
+                await _write(writer, int(status), headers={"location": location})
             case ["drip", *_]:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
                 while True:

@@ -10,7 +10,6 @@ from handler_service.schemas.request_parts import refuse
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-LAST = datetime.max.replace(tzinfo=UTC)
 # RFC 3339, 5.6, to the microsecond, which is as exact as we are.
 RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,6}))?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII

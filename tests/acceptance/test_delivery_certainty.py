@@ -100,6 +100,17 @@ async def test_what_never_connected_was_never_sent_and_is_tried_again(
         assert len(receiver.calls) == 1
 
 
+async def test_each_request_has_a_connection_of_its_own(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    """A kept one that the receiver closes just then would leave doubt where none need be."""
+    await services.executor()
+    for seconds in (1, 2):
+        await create(api, receiver.url(), count=10, seconds=seconds)
+    await eventually(lambda: began(receiver, 20))
+    assert receiver.connections == len(receiver.calls) == 20
+
+
 async def test_a_run_is_marked_durably_before_its_first_byte(
     api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:

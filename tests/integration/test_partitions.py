@@ -3,9 +3,13 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from executor_service.partitions import DAYS_AHEAD, make_partitions
+from psycopg.sql import SQL, Identifier, Literal
+
+from executor_service.partitions import DAYS_AHEAD, LOCK, STATEMENTS, make_partitions
 from shared.database import Pool
 from tests.conftest import MakeRun
+from tests.eventually import eventually
+from tests.integration.test_moves import is_waiting
 
 
 async def partitions(pool: Pool) -> set[str]:
@@ -52,3 +56,29 @@ async def test_what_came_before_its_partition_is_moved_into_it(
         rows = await cursor.fetchall()
     today = datetime.now(UTC).date()
     assert rows == [(1, f"executions_{today:%Y_%m_%d}"), (2, "executions_default")]
+
+
+async def test_an_outcome_that_is_written_while_its_day_is_made_is_not_refused(
+    pool: Pool, make_run: MakeRun
+) -> None:
+    job_id = await make_run()
+    today = datetime.now(UTC).date()
+    values = {
+        "name": Identifier("executions_of_the_test"),
+        "start": Literal(f"{today - timedelta(days=1)} 00:00:00+00"),
+        "end": Literal(f"{today + timedelta(days=2)} 00:00:00+00"),
+    }
+    async with pool.connection() as making, pool.connection() as writing:
+        async with making.transaction():
+            await making.execute(LOCK)
+            written = asyncio.create_task(
+                writing.execute(
+                    "insert into executions (job_id, scheduled_for, attempt, state, finished_at) "
+                    "values (%s, now(), 1, 'done', now())",
+                    (job_id,),
+                )
+            )
+            await eventually(lambda: is_waiting(making))
+            for statement in STATEMENTS:
+                await making.execute(SQL(statement).format(**values))
+        await written
