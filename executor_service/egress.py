@@ -54,7 +54,7 @@ NOT_PUBLIC: dict[str, str] = {
     "fec0::/10": "site-local (RFC 3879)",
     "ff00::/8": "multicast (RFC 4291)",
 }
-ADDRESSES_KEPT = 10_000
+ANSWERS_KEPT = 10_000
 _NETWORKS = [(ip_network(text), reason) for text, reason in NOT_PUBLIC.items()]
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
@@ -78,10 +78,11 @@ class Egress:
         self._denied_ports = frozenset(denied_ports)
         self._denied_names = frozenset(denied_names)
         self._denied_networks = tuple(denied_networks)
-        # Thirty networks a call are 15 µs; the addresses that are called are few.
-        self.refusal = lru_cache(maxsize=ADDRESSES_KEPT)(self._refusal)
+        # Thirty networks a call are 15 µs; what is called is few addresses and few names.
+        self.refusal = lru_cache(maxsize=ANSWERS_KEPT)(self._refusal)
+        self.refusal_of = lru_cache(maxsize=ANSWERS_KEPT)(self._refusal_of)
 
-    def refusal_of(self, host: str, port: int) -> str | None:
+    def _refusal_of(self, host: str, port: int) -> str | None:
         """Say why this host and port may not be called, whatever its address; None when they may.
 
         To be asked before the name is looked up: a denied name is not even asked for.
