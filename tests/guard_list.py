@@ -319,4 +319,132 @@ EXECUTOR = (
     ),
 )
 
-GUARDS = (*STATEMENTS, *EXECUTOR)
+EGRESS = "tests/acceptance/test_egress.py"
+HOSTILE = "tests/acceptance/test_hostile_receivers.py"
+BREAKER = "tests/integration/test_breaker.py"
+
+
+def _client(guard: str, code: str, without: str, *tests: str) -> Guard:
+    return Guard("executor_service/client.py", guard, code, without, tests)
+
+
+OUTSIDE = (
+    _client(
+        "http goes to the vetted address",
+        "url = target.url.with_ip_host(str(address))",
+        "url = target.url",
+        *(EGRESS, "-k", "at_the_address"),
+    ),
+    _client(
+        "https goes to the vetted address",
+        "builder = builder.resolve(target.host, str(address), target.port)",
+        "pass",
+        *(EGRESS, "-k", "over_tls"),
+    ),
+    _client("no proxy", "            .no_proxy()\n", "", EGRESS, "-k", "proxies"),
+    _client(
+        "no redirect",
+        ".follow_redirects(False)",
+        ".follow_redirects(True)",
+        *(EGRESS, "-k", "redirect"),
+    ),
+    _client(
+        "a doubtful attempt has its own connection",
+        "self._idle_per_host_max if reuse else 0",
+        "self._idle_per_host_max",
+        *(HOSTILE, "-k", "connection_of_its_own"),
+    ),
+    Guard(
+        "executor_service/fire.py",
+        "at most once has its own connection",
+        " and not claim.is_at_most_once",
+        "",
+        (CERTAINTY, "-k", "connection_of_its_own"),
+    ),
+    Guard(
+        "executor_service/fire.py",
+        "only what may be reached is tried",
+        "if self.egress.refusal(address) is None",
+        "if True",
+        (EGRESS, "-k", "several or however"),
+    ),
+    Guard(
+        "executor_service/fire.py",
+        "the deny lists are asked",
+        "if denied is not None:",
+        "if False:",
+        (EGRESS, "-k", "deny"),
+    ),
+    Guard(
+        "executor_service/fire.py",
+        "a row cannot smuggle the connection's headers",
+        "                headers.pop(name, None)",
+        "                pass",
+        ("tests/acceptance/test_signed_headers.py",),
+    ),
+    Guard(
+        "executor_service/fire.py",
+        "a body is read up to a limit",
+        "while size < RESPONSE_READ_MAX:",
+        "while True:",
+        (HOSTILE, "-k", "up_to_its_limit"),
+    ),
+    Guard(
+        "executor_service/egress.py",
+        "a mapped address is the address it maps",
+        "address = mapped or address",
+        "pass",
+        ("tests/unit/test_egress.py",),
+    ),
+    Guard(
+        "executor_service/egress.py",
+        "beyond global unicast nothing is public",
+        "address not in _GLOBAL_UNICAST",
+        "False",
+        ("tests/unit/test_egress.py",),
+    ),
+    Guard(
+        "executor_service/partitions.py",
+        "writers wait while a day is made",
+        "lock table only executions in share row exclusive mode",
+        "lock table executions_default in exclusive mode",
+        ("tests/integration/test_partitions.py",),
+    ),
+    Guard(
+        "executor_service/breaker.py",
+        "one probe among all executors",
+        "nx=True, ",
+        "",
+        (BREAKER,),
+    ),
+    Guard(
+        "executor_service/bulkhead.py",
+        "a destination has its limit",
+        "if lane.in_flight >= self._per_destination_max or",
+        "if",
+        (BULKHEAD,),
+    ),
+    Guard(
+        "executor_service/bulkhead.py",
+        "later runs take half a lane",
+        "return lane.later_in_flight < self._later_max",
+        "return True",
+        (BULKHEAD,),
+    ),
+    Guard(
+        "handler_service/create.py",
+        "a writer leaves when it finds nothing more",
+        "            self._writers.discard(writer)",
+        "            asyncio.get_running_loop().call_soon(self._writers.discard, writer)",
+        ("tests/integration/test_group_commit.py",),
+    ),
+    Guard(
+        "handler_service/timers.py",
+        "a cancel waits for an edit under way",
+        "cancelled = await moves.cancel(connection, job_id=timer_id, **whose)\n    if",
+        "pass\n    if",
+        ("tests/acceptance/test_timer_edits.py",),
+    ),
+)
+
+GUARDS = (*STATEMENTS, *EXECUTOR, *OUTSIDE)
