@@ -1,19 +1,24 @@
-"""A TCP proxy before Postgres that loses one answer, and the connection with it."""
+"""TCP proxies before a server: they pass everything on, and listen in or lose something."""
 
 import asyncio
 from typing import Self
 
 
-class LosingProxy:
-    """Passes everything on, until a server's answer holds `lose`: that one goes nowhere, once."""
+class Proxy:
+    """Listens on a port of its own; what derives from it says what to do with what passes."""
 
-    def __init__(self, port: int) -> None:
-        self._upstream_port = port
+    def __init__(self, port: int, *, host: str = "127.0.0.1") -> None:
+        self._upstream = (host, port)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
-        self.lose: bytes | None = None
-        self.lost = 0
+
+    def hear(self, asked: bytes) -> None:
+        """Take note of what a client says."""
+
+    def passes(self, answer: bytes) -> bool:
+        """Whether this answer goes on to the client; if not, the connection ends."""
+        return bool(answer)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -31,9 +36,9 @@ class LosingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        up_reader, up_writer = await asyncio.open_connection(*self._upstream)
         try:
-            await asyncio.gather(self._pass(reader, up_writer), self._answer(up_reader, writer))
+            await asyncio.gather(self._ask(reader, up_writer), self._answer(up_reader, writer))
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
@@ -41,18 +46,29 @@ class LosingProxy:
             writer.close()
             up_writer.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
+            self.hear(data)
             writer.write(data)
             await writer.drain()
         writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(262_144):
-            if self.lose and self.lose in data:
-                self.lose = None
-                self.lost += 1
-                break
+        while self.passes(data := await reader.read(262_144)):
             writer.write(data)
             await writer.drain()
         writer.close()
+
+
+class LosingProxy(Proxy):
+    """Until a server's answer holds `lose`: that one goes nowhere, once."""
+
+    lose: bytes | None = None
+    lost = 0
+
+    def passes(self, answer: bytes) -> bool:
+        if self.lose and self.lose in answer:
+            self.lose = None
+            self.lost += 1
+            return False
+        return bool(answer)

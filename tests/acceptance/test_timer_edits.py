@@ -5,7 +5,7 @@ import json
 import random
 import re
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,6 +20,7 @@ from shared.runs.policy import NO_RETRY, RetryPolicy
 from tests.acceptance.test_timers_contract import URL, Handler, running_handler
 from tests.acceptance.test_timers_contract_refusals import BAD_IDS, JSON, Refuse, problem_of
 from tests.eventually import eventually
+from tests.proxy import Proxy
 from tests.servers import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,53 +28,24 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 OLD, NEW = f"{URL}/old", f"{URL}/new"
 
 
-class WakeUps:
-    """Stands before Redis, passes everything on, and hears what one handler publishes."""
+class WakeUps(Proxy):
+    """Stands before Redis and hears what one handler publishes."""
 
     SAID = re.compile(rb"onthedot:wake-up\r\n\$\d+\r\n(\d+)\r\n")
 
     def __init__(self, redis_url: str) -> None:
         found = re.fullmatch(r"(redis://(?:[^@/]*@)?)([^:/@]+):(\d+)(/\d+)?", redis_url)
         assert found is not None, redis_url
-        self._head, self._host, self._port, self._tail = found.groups(default="")
+        self._head, host, port, self._tail = found.groups(default="")
+        super().__init__(int(port), host=host)
         self.heard: list[int] = []
-        self.url = ""
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{self._head}127.0.0.1:{port}{self._tail}"
-        return self
+    @property
+    def url(self) -> str:
+        return f"{self._head}127.0.0.1:{self.port}{self._tail}"
 
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        up_reader, up_writer = await asyncio.open_connection(self._host, int(self._port))
-        try:
-            await asyncio.gather(self._pass(reader, up_writer), self._pass(up_reader, writer))
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            up_writer.close()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65_536):
-            self.heard += [int(said) for said in self.SAID.findall(data)]
-            writer.write(data)
-            await writer.drain()
-        writer.close()
+    def hear(self, asked: bytes) -> None:
+        self.heard += [int(said) for said in self.SAID.findall(asked)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
