@@ -33,9 +33,11 @@ HASH = "onthedot:breakers"
 PROBE = "onthedot:breaker-probe:"
 BREAKERS_MAX = 1_000
 FAILING_MAX = 10_000  # destinations whose failures are counted
-# Put-off runs come back spread over this long after the breaker may close, at most.
+# Put-off runs come back spread over this long after the breaker may close, at most; or, where they
+# are many, so many a second: else a herd would go round claims and breaker instead of waiting.
 SPREAD_SECONDS_MAX = 2.0
-# So long are runs put off while a probe is under way.
+COMING_BACK_PER_SECOND = 500
+# So long are runs put off while a probe is under way, if few.
 PROBING_SECONDS_MIN, PROBING_SECONDS_MAX = 1.0, 2.0
 PROBE_SLACK_SECONDS = 1.0  # beyond its timeout; then who sent it is taken for dead
 # Nothing waits behind a breaker that nobody has probed for so long: longer than a probe takes.
@@ -90,6 +92,7 @@ class Breakers:
         self._failures: dict[str, int] = {}  # in a row; of closed ones, the latest to fail last
         self._open: dict[str, _Opening] = {}
         self._probes: dict[str, _Probe] = {}  # of open ones
+        self._put_off: dict[str, int] = {}  # by open ones, since they opened
         self._untold: set[str] = set()  # whose state here Redis may not know
         self._to_free: dict[str, str] = {}  # tokens of probes that have ended
         self._is_telling = False
@@ -107,6 +110,7 @@ class Breakers:
             seconds = self._wait_seconds(destination)
         if seconds is not None:
             PUT_OFF.inc()
+            seconds += self._herd_seconds(destination)
         return seconds
 
     async def learn(self, destination: str, *, answered: bool | None) -> None:
@@ -131,6 +135,11 @@ class Breakers:
         await self._tell(always=True)
         self._set_right(self._clock.now())
         OPEN.set(len(self._open))
+
+    def _herd_seconds(self, destination: str) -> float:
+        """How much longer one of many waits, at random."""
+        count = self._put_off[destination] = self._put_off.get(destination, 0) + 1
+        return _between(0.0, max(0.0, count / COMING_BACK_PER_SECOND - SPREAD_SECONDS_MAX))
 
     def _wait_seconds(self, destination: str) -> float | None:
         """How long a run must wait, spread so that a herd does not come back as one.
@@ -213,6 +222,7 @@ class Breakers:
 
     def _open_for(self, destination: str, seconds: float) -> None:
         self._open[destination] = _Opening(self._clock.now() + seconds, seconds)
+        self._put_off.pop(destination, None)
         self._untold.add(destination)
         TRANSITIONS.labels("opened").inc()
         log.warning("breaker.opened", destination=destination, open_seconds=seconds)
@@ -223,6 +233,7 @@ class Breakers:
 
     def _forget(self, destination: str) -> None:
         self._open.pop(destination, None)
+        self._put_off.pop(destination, None)
         probe = self._probes.pop(destination, None)
         if probe is not None and probe.token:
             self._to_free[destination] = probe.token

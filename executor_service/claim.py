@@ -31,6 +31,11 @@ WAKE_DISTANCE_SECONDS = 0.02
 # Waiting for a connection, and both claims of a batch; the statements' own limits are shorter.
 CLAIM_SECONDS_MAX = 15.0
 
+# After a claim whose answer was lost: as long as its statement may take, and it was asked for.
+UNSURE_SECONDS = 15.0
+# Conflicts with the lock that a claim takes on its claimer.
+_WAIT_FOR_CLAIMS = b"select from executors where id = %(executor_id)s for update"
+
 CLAIMED = Counter("onthedot_runs_claimed", "Runs claimed.")
 CLAIM_SECONDS = Histogram(
     "onthedot_claim_seconds",
@@ -64,7 +69,7 @@ class Claimer:
         self._room = room
         self._take = take
         self._holds = holds
-        self._is_unsure = False
+        self._unsure_until = -math.inf
         self._poll_at = 0.0
         self._polled_at = 0.0
         self._lacked_room = False
@@ -145,7 +150,7 @@ class Claimer:
             self._lock.held(),
             database.connection(self._pool, seconds=CLAIM_SECONDS_MAX) as connection,
         ):
-            if self._is_unsure:
+            if monotonic() < self._unsure_until:
                 await self._give_back_strays(connection)
             now = await self._claim(
                 connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, for_now
@@ -165,7 +170,7 @@ class Claimer:
         if most <= 0:
             return 0
         # Until the answer is here, the claim may be made and we not know of it.
-        self._is_unsure = True
+        was_unsure_until, self._unsure_until = self._unsure_until, monotonic() + UNSURE_SECONDS
         claims = await moves.claim(
             connection,
             executor_id=self._lease.executor_id,
@@ -174,14 +179,17 @@ class Claimer:
             most=most,
         )
         self._take(claims)
-        self._is_unsure = False
+        self._unsure_until = was_unsure_until
         return len(claims)
 
     async def _give_back_strays(self, connection: database.Connection) -> None:
         """Give back what was claimed in our name by a claim whose answer never came.
 
-        Nobody else would: to others we are alive. What we do hold is told by its fence.
+        Nobody else would: to others we are alive. What we do hold is told by its fence. A claim
+        that is still at it is waited for; one that Postgres has not begun yet cannot be seen, so we
+        stay unsure for as long as its connection may have kept it.
         """
+        await connection.execute(_WAIT_FOR_CLAIMS, {"executor_id": self._lease.executor_id})
         found = await moves.held_by(
             connection,
             executor_id=self._lease.executor_id,
@@ -191,4 +199,3 @@ class Claimer:
         if strays:
             log.warning("claims.given_back", runs=len(strays))
             await moves.release(connection, strays)
-        self._is_unsure = False

@@ -21,21 +21,23 @@ class DatabaseClock:
         self._highest = float("inf")
         self._observed_at = monotonic()
 
-    def observe(self, reading: datetime, *, asked_at: float, heard_at: float) -> None:
+    def observe(self, reading: datetime, *, asked_at: float, heard_at: float) -> bool:
         """Learn from one reading, asked for and heard at these moments of `time.monotonic()`.
 
-        A reading that contradicts the bounds means that the database's clock was set: it alone
-        counts.
+        Answers whether it agrees with those before. One that contradicts the bounds means that the
+        database's clock was set: it alone counts.
         """
         slack = (heard_at - self._observed_at) * DRIFT
         lowest, highest = reading.timestamp() - heard_at, reading.timestamp() - asked_at
         narrow_lowest = max(self._lowest - slack, lowest)
         narrow_highest = min(self._highest + slack, highest)
-        if narrow_lowest <= narrow_highest:
+        agrees = narrow_lowest <= narrow_highest
+        if agrees:
             self._lowest, self._highest = narrow_lowest, narrow_highest
         else:
             self._lowest, self._highest = lowest, highest
         self._observed_at = heard_at
+        return agrees
 
     @property
     def uncertainty_seconds(self) -> float:

@@ -8,6 +8,7 @@ import asyncio
 import heapq
 from collections.abc import Sequence
 from itertools import count
+from time import monotonic
 
 import structlog
 from prometheus_client import Gauge
@@ -19,27 +20,28 @@ from executor_service.claim import ON_TIME_SECONDS, Claimer
 from executor_service.client import Clients, read_target
 from executor_service.clock import DatabaseClock
 from executor_service.egress import Egress
-from executor_service.fire import PutOff, Sender, showed_life
+from executor_service.fire import PutOff, Refused, Sender, showed_life
 from executor_service.gate import Gate
 from executor_service.lease import Lease
 from executor_service.mark import Marker
 from executor_service.partitions import make_partitions
 from executor_service.record import Recorder
-from executor_service.rescue import rescue
+from executor_service.rescue import list_orphans, rescue
 from executor_service.resolver import Resolver
 from executor_service.rhythm import Rhythm
 from shared import database, wakeup
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
-# A claimer, a marker, a recorder, a heartbeat and a rescue may each be at it.
-CONNECTIONS = 5
+# A claimer, a marker, a recorder, a heartbeat, a rescue and a maker of partitions may be at it.
+CONNECTIONS = 6
 # When less of the room than this is free, runs that wait for slow destinations are given back, to
 # be due again a little later.
 ROOM_KEPT_FREE = 0.25
 PUT_OFF_SECONDS = 2.0
 LAST_CLAIM_SECONDS_MAX = 2.0
 PARTITIONS_SECONDS = 600
+ORPHANS_SECONDS = 10
 BEAT_SECONDS_MAX = 2.0
 
 ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
@@ -84,6 +86,7 @@ class Executor:
             ),
             clock=self._clock,
             resolve_seconds=settings.resolve_seconds,
+            may_send=lambda claim: self._lease.holds(claim.executor_id),
         )
         self._breakers = Breakers(
             self._redis,
@@ -94,7 +97,6 @@ class Executor:
         )
         self._marker = Marker(self._pool)
         self._gate = Gate(
-            self._lease,
             self._clock,
             self._breakers,
             self._marker,
@@ -144,6 +146,7 @@ class Executor:
                 self._rhythm.every(settings.poll_seconds, self._poll, name="poll")
                 self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
                 self._rhythm.every(settings.poll_seconds, self._breakers.look, name="breakers")
+                self._rhythm.every(ORPHANS_SECONDS, self._orphans, name="orphans")
                 self._rhythm.every(PARTITIONS_SECONDS, self._partitions, name="partitions")
                 always.append(group.create_task(self._rhythm.run()))
                 claiming = group.create_task(self._claimer.run())
@@ -180,6 +183,9 @@ class Executor:
         if await rescue(self._pool, self._lease):
             self._claimer.poll_within(0.0)
 
+    async def _orphans(self) -> None:
+        await list_orphans(self._pool)
+
     async def _partitions(self) -> None:
         await make_partitions(self._pool)
 
@@ -210,13 +216,21 @@ class Executor:
                 except TimeoutError:
                     pass
                 continue
-            due_at, _, claim = heapq.heappop(self._held)
-            # A retry, a replay or backlog gives way to what is due now.
-            is_fresh = claim.attempt == 1 and due_at > self._clock.now() - ON_TIME_SECONDS
+            _, _, claim = heapq.heappop(self._held)
+            is_fresh = _is_fresh(claim, self._clock.now())
             self._bulkhead.admit(_destination(claim), claim, is_fresh=is_fresh)
 
     async def _fire(self, claim: Claim) -> None:
         """Send one webhook, if nothing keeps it, and put down what came of it."""
+        try:
+            await self._fire_or_not(claim)
+        except Exception:
+            # Late is better than wrong, and loud better than lost: the run ends, and takes no room.
+            log.exception("run.broke_the_executor", job_id=claim.job_id)
+            outcome = Refused("internal: the executor failed over this run; see its log")
+            self._recorder.put(claim, outcome, started_at=None, finished_at=self._clock.now())
+
+    async def _fire_or_not(self, claim: Claim) -> None:
         destination = _destination(claim)
         hindrance = await self._gate.hindrance(claim, destination)
         started_at = None if hindrance else self._clock.now()
@@ -227,7 +241,7 @@ class Executor:
         else:
             finished_at = max(started_at or 0.0, self._clock.now())
             self._recorder.put(claim, outcome, started_at=started_at, finished_at=finished_at)
-            life = showed_life(claim, outcome)
+            life = showed_life(outcome)
         if not hindrance:
             await self._breakers.learn(destination, answered=life)
 
@@ -249,6 +263,7 @@ class Executor:
 
     async def _drain(self) -> None:
         """Give back what was not sent, finish what was, record it, leave."""
+        deadline = monotonic() + self._settings.stop_grace_seconds + self._settings.lease_seconds
         unsent = [claim for _, _, claim in self._held] + self._bulkhead.take_waiting()
         log.info("executor.draining", unsent=len(unsent), in_flight=self._bulkhead.in_flight)
         self._held.clear()
@@ -258,7 +273,8 @@ class Executor:
         await wakeup.publish(self._redis, due_in_seconds=0)
         await self._bulkhead.finish(self._settings.stop_grace_seconds)
         try:
-            async with asyncio.timeout(self._settings.lease_seconds):
+            # What was answered and is not recorded will be sent again: all the time there is.
+            async with asyncio.timeout(deadline - monotonic()):
                 await self._recorder.drained()
                 self._rhythm.stop("heartbeat")
                 await self._lease.leave()
@@ -293,6 +309,14 @@ def _key(claim: Claim | Held) -> tuple[int, int, int]:
 
 def _size(claim: Claim) -> int:
     return len(claim.payload) if claim.payload is not None else 0
+
+
+def _is_fresh(claim: Claim, now: float) -> bool:
+    """Whether a run is on time and here for the first time.
+
+    A retry, a replay, backlog, or what was put off, gives way to what is.
+    """
+    return claim.due_at == claim.scheduled_for and claim.due_at / 1e6 > now - ON_TIME_SECONDS
 
 
 def _destination(claim: Claim) -> str:

@@ -1,6 +1,7 @@
 """Fire: one HTTP attempt at a run, and what came of it. Knows no database."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -8,6 +9,7 @@ from time import monotonic
 
 import orjson
 from pyreqwest.exceptions import PyreqwestError, RequestError, RequestTimeoutError
+from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from executor_service.client import Clients, Target, read_target, reason, was_never_sent
@@ -40,7 +42,8 @@ class Delivered:
 class Failed:
     """Worth another attempt: no answer, or one that says try again.
 
-    `was_sent` is False only when it is certain that no byte of the request left.
+    `was_sent` is False only when it is certain that no byte of the request left. `showed_life` is
+    False when the destination kept silent, and None when this attempt says nothing about it.
     """
 
     error: str
@@ -48,6 +51,7 @@ class Failed:
     response: bytes | None = None
     retry_after: float | None = None
     was_sent: bool = True
+    showed_life: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,6 @@ Outcome = Delivered | Failed | Refused
 RESOLVER_SECONDS = 2.0
 # Who waits more briefly cannot tell a destination that is down from one that takes its time.
 TELLING_SECONDS = 1.0
-NO_CONNECTION_IN_TIME = "connect: no connection in time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Sender:
     egress: Egress
     clock: DatabaseClock
     resolve_seconds: float
+    may_send: Callable[[Claim], bool]  # asked last: looking up a name takes its time
 
     async def fire(self, claim: Claim) -> Outcome | PutOff:
         """Make one attempt at a run, within its timeout. Whatever happens is an outcome.
@@ -93,8 +97,6 @@ class Sender:
             return await self._attempt(claim)
         except asyncio.CancelledError:
             return Failed("stopped: the executor stopped before the answer came")
-        except PyreqwestError as error:
-            return Failed(f"client: {type(error).__name__}")
         except Exception as error:  # noqa: BLE001  # one run that cannot be sent must not stop the others
             return Refused(f"invalid: the stored webhook cannot be sent ({type(error).__name__})")
 
@@ -119,18 +121,33 @@ class Sender:
                 request = request.body_bytes(body)
             # Nothing of the response is read ahead: the status is known as soon as it is said.
             request = request.timeout(_until(deadline)).streamed_read_buffer_limit(0)
-            try:
-                async with request.build_streamed() as response:
-                    return _outcome(response, await _head(response), now=self.clock.now())
-            except RequestTimeoutError as error:
-                if not was_never_sent(error):
-                    return Failed(f"timeout: no answer within {claim.timeout_seconds:g} s")
-                outcome = Failed(NO_CONNECTION_IN_TIME, was_sent=False)
-            except RequestError as error:
-                if not was_never_sent(error):
-                    return Failed(f"connection: {reason(error)}")
-                outcome = Failed(f"connect: {reason(error)}", was_sent=False)
+            if not self.may_send(claim):
+                return PutOff(0.0)
+            outcome = await self._send(claim, request.build_streamed())
+            if not isinstance(outcome, Failed) or outcome.was_sent:
+                break
         return outcome
+
+    async def _send(self, claim: Claim, request: StreamRequest) -> Outcome:
+        """Send a request that is ready. From here on, whatever happens is no fault of the row."""
+        in_a_hurry = claim.timeout_seconds < TELLING_SECONDS
+        try:
+            async with request as response:
+                return _outcome(response, await _head(response), now=self.clock.now())
+        except RequestTimeoutError as error:
+            was_sent = not was_never_sent(error)
+            text = f"timeout: no answer within {claim.timeout_seconds:g} s"
+            return Failed(
+                text if was_sent else "connect: no connection in time",
+                was_sent=was_sent,
+                showed_life=None if in_a_hurry else False,
+            )
+        except RequestError as error:
+            was_sent = not was_never_sent(error)
+            kind = "connection" if was_sent else "connect"
+            return Failed(f"{kind}: {reason(error)}", was_sent=was_sent, showed_life=False)
+        except Exception as error:  # noqa: BLE001  # an answer that nobody foresaw is no reason to bury
+            return Failed(f"client: {type(error).__name__}")
 
     async def _addresses(
         self, target: Target, seconds: float
@@ -182,15 +199,11 @@ class Sender:
         return headers, body
 
 
-def showed_life(claim: Claim, outcome: Outcome) -> bool | None:
+def showed_life(outcome: Outcome) -> bool | None:
     """Whether the destination answered at all; None when this attempt says nothing about it."""
     if outcome.status is not None:
         return True
-    error = outcome.error if isinstance(outcome, Failed) else ""
-    ran_out_of_time = error.startswith("timeout:") or error == NO_CONNECTION_IN_TIME
-    if ran_out_of_time and claim.timeout_seconds < TELLING_SECONDS:
-        return None
-    return False if error.startswith(("timeout:", "connect:", "connection:")) else None
+    return outcome.showed_life if isinstance(outcome, Failed) else None
 
 
 def run_id(claim: Claim) -> str:
@@ -242,6 +255,14 @@ def _outcome(response: Response, head: bytes, *, now: float) -> Outcome:
         return Delivered(status, head)
     error = f"status: the receiver answered {status}"
     if is_retried(status):
-        retry_after = retry_after_seconds(response.get_header("retry-after"), now=now)
+        retry_after = retry_after_seconds(_text(response, "retry-after"), now=now)
         return Failed(error, status, head, retry_after)
     return Refused(error, status, head)
+
+
+def _text(response: Response, name: str) -> str | None:
+    """A header field of the answer; None where there is none, or it is no text."""
+    try:
+        return response.get_header(name)
+    except ValueError:
+        return None

@@ -1,7 +1,7 @@
 """The gate: everything that must hold before a claim's request may leave.
 
 In this order: it is not too old, its destination is not known to be down, an at-most-once run is
-marked; and last, as all of that takes time, the claim is still ours.
+marked. Last of all, after the name was looked up, the sender asks the lease.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from executor_service.breaker import Breakers
 from executor_service.clock import DatabaseClock
 from executor_service.fire import PutOff, Refused
-from executor_service.lease import Lease
 from executor_service.mark import Marker
 from executor_service.retry import is_too_old
 from shared.runs.moves import Claim
 from shared.runs.policy import RetryPolicy
 
 TOO_OLD = Refused("max_age: the run grew older than its retry policy allows")
+UNREADABLE = Refused("invalid: the stored retry policy cannot be read")
 NOT_OURS = PutOff(0.0)
 
 
@@ -24,7 +24,6 @@ NOT_OURS = PutOff(0.0)
 class Gate:
     """What it takes to know whether a claim may be sent now."""
 
-    lease: Lease
     clock: DatabaseClock
     breakers: Breakers
     marker: Marker
@@ -36,21 +35,20 @@ class Gate:
         Whoever sends tells the breakers what came of it.
         """
         try:
-            hindrance = await self._breaker(claim, destination)
-            if hindrance is None and not await self._is_marked_and_ours(claim):
+            hindrance = await self._age_or_breaker(claim, destination)
+            if hindrance is None and claim.is_at_most_once and not await self.marker.mark(claim):
                 await self.breakers.learn(destination, answered=None)
                 return NOT_OURS
         except asyncio.CancelledError:  # the executor stops, and nothing was sent
+            await self.breakers.learn(destination, answered=None)
             return NOT_OURS
         return hindrance
 
-    async def _is_marked_and_ours(self, claim: Claim) -> bool:
-        if claim.is_at_most_once and not await self.marker.mark(claim):
-            return False
-        return self.lease.holds(claim.executor_id)
-
-    async def _breaker(self, claim: Claim, destination: str) -> PutOff | Refused | None:
-        policy = RetryPolicy.read(claim.retry)
+    async def _age_or_breaker(self, claim: Claim, destination: str) -> PutOff | Refused | None:
+        try:
+            policy = RetryPolicy.read(claim.retry)
+        except ValueError:
+            return UNREADABLE
         now = self.clock.now()
         if claim.attempt - claim.attempts_forgiven > 1 and is_too_old(claim, policy, now):
             return TOO_OLD

@@ -6,13 +6,16 @@ holds is still its own. When it finds itself forgotten, its claims were rescued 
 under a new id.
 """
 
+import asyncio
 import socket
 from collections.abc import Mapping
+from datetime import datetime
 from time import monotonic
 from uuid import uuid4
 
 import structlog
 from prometheus_client import Counter
+from psycopg.rows import TupleRow
 
 from executor_service.clock import DatabaseClock
 from shared import VERSION, database
@@ -25,7 +28,9 @@ values (%(id)s, %(host)s, %(version)s, %(lease_seconds)s, %(claim_ahead_seconds)
 returning clock_timestamp()
 """
 _RENEW = "update executors set heartbeat_at = now() where id = %(id)s returning clock_timestamp()"
-_LEAVE = """
+# Conflicts with the lock that a claim takes on its claimer: so what it took is seen afterwards.
+_WAIT_FOR_CLAIMS = b"select from executors where id = %(id)s for update"
+_LEAVE = b"""
 delete from executors
 where id = %(id)s
     and not exists (
@@ -59,6 +64,7 @@ class Lease:
         self._margin_seconds = margin_seconds
         self._claim_ahead_seconds = claim_ahead_seconds
         self._registered = False
+        self._telling: set[asyncio.Task[tuple[TupleRow | None, float, float]]] = set()
         self._holds_until = float("-inf")
         self._connected_since = float("inf")
         self.executor_id = str(uuid4())
@@ -86,6 +92,19 @@ class Lease:
         connected_seconds = monotonic() - self._connected_since
         return self.is_held and connected_seconds >= self._lease_seconds
 
+    async def may_still_rescue(self, connection: database.Connection) -> bool:
+        """Asked on the rescue's own connection: the wait for it may have been an outage's.
+
+        And the silence of others is told by the database's clock, so that must not have jumped.
+        """
+        asked_at = monotonic()
+        cursor = await connection.execute("select clock_timestamp()")
+        row = await cursor.fetchone()
+        assert row is not None  # noqa: S101  # a select without a table has one row
+        return self._read_clock(row[0], asked_at=asked_at, heard_at=monotonic()) and (
+            self.may_rescue()
+        )
+
     async def renew(self) -> None:
         """Say that we are alive, and read the database's clock. Never raises for an outage."""
         asked_at = monotonic()
@@ -110,7 +129,11 @@ class Lease:
     async def leave(self) -> None:
         """Take this executor off the list, unless a run is still held: then others rescue it."""
         self._holds_until = float("-inf")
-        async with database.connection(self._pool, seconds=ANSWER_SECONDS_MAX) as connection:
+        async with (
+            database.connection(self._pool, seconds=ANSWER_SECONDS_MAX) as connection,
+            connection.transaction(),
+        ):
+            await connection.execute(_WAIT_FOR_CLAIMS, {"id": self.executor_id})
             await connection.execute(_LEAVE, {"id": self.executor_id})
 
     async def _register(self) -> None:
@@ -131,15 +154,47 @@ class Lease:
         return await self._tell(_RENEW, {"id": self.executor_id})
 
     async def _tell(self, statement: str, values: Mapping[str, object]) -> bool:
-        async with database.connection(self._pool, seconds=ANSWER_SECONDS_MAX) as connection:
-            asked_at = monotonic()
-            cursor = await connection.execute(statement.encode(), values)
-            row = await cursor.fetchone()
-            heard_at = monotonic()
+        """Whether the statement found its row; its answer is a reading of the database's clock.
+
+        Given up in time for another one within the lease, and then left to itself: psycopg takes
+        up to ten seconds to cancel a statement on a connection that has gone silent.
+        """
+        telling = asyncio.create_task(self._ask(statement, values))
+        self._telling.add(telling)
+        telling.add_done_callback(self._told)
+        await asyncio.wait({telling}, timeout=ANSWER_SECONDS_MAX)
+        if not telling.done():
+            telling.cancel()
+            raise TimeoutError
+        row, asked_at, heard_at = telling.result()
         if row is None:
             return False
-        self._clock.observe(row[0], asked_at=asked_at, heard_at=heard_at)
+        self._read_clock(row[0], asked_at=asked_at, heard_at=heard_at)
         return True
+
+    def _told(self, telling: asyncio.Task[tuple[TupleRow | None, float, float]]) -> None:
+        self._telling.discard(telling)
+        if not telling.cancelled():
+            telling.exception()  # of one that was left to itself, nobody else asks
+
+    async def _ask(
+        self, statement: str, values: Mapping[str, object]
+    ) -> tuple[TupleRow | None, float, float]:
+        async with self._pool.connection() as connection:
+            asked_at = monotonic()
+            cursor = await connection.execute(statement.encode(), values)
+            return await cursor.fetchone(), asked_at, monotonic()
+
+    def _read_clock(self, reading: datetime, *, asked_at: float, heard_at: float) -> bool:
+        """Whether the database's clock goes as it went.
+
+        When it was set forward, everyone seems silent: they get a lease's time to say otherwise.
+        """
+        goes_on = self._clock.observe(reading, asked_at=asked_at, heard_at=heard_at)
+        if not goes_on:
+            log.warning("database.clock_was_set")
+            self._connected_since = monotonic()
+        return goes_on
 
     def _forgotten(self) -> None:
         """Others rescued what we held: nothing claimed under the old id may be sent any more."""

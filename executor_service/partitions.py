@@ -13,6 +13,7 @@ MAKE_SECONDS_MAX = 15.0
 # Executors that start together make a day one after another. And writers wait before they choose a
 # partition: a row on its way to the default one would be refused there once its day has another.
 LOCK = "lock table only executions in share row exclusive mode"
+PATIENCE = "set local lock_timeout = '200ms'"
 # Filled before it is attached: Postgres refuses a partition whose rows the default one has.
 STATEMENTS = (
     """create table {name} (like executions including all)""",
@@ -52,6 +53,8 @@ async def _make(connection: database.Connection, day: date) -> None:
         "end": Literal(f"{day + timedelta(days=1)} 00:00:00+00"),
     }
     async with connection.transaction():
+        # Behind whoever reads history for long (a dump), all recording would wait for us.
+        await connection.execute(PATIENCE)
         await connection.execute(LOCK)
         if not await _exists(connection, name):
             for statement in STATEMENTS:

@@ -20,8 +20,7 @@ async def rescue(pool: database.Pool, lease: Lease) -> bool:
         return False
     try:
         async with database.connection(pool, seconds=RESCUE_SECONDS_MAX) as connection:
-            # Asked again: waiting for a connection may have taken as long as an outage does.
-            if not lease.may_rescue():
+            if not await lease.may_still_rescue(connection):
                 return False
             moved = await moves.rescue(connection, executor_id=lease.executor_id)
     except database.Failure as error:
@@ -32,3 +31,19 @@ async def rescue(pool: database.Pool, lease: Lease) -> bool:
     if any(moved.values()):
         log.warning("runs.rescued", **moved)
     return any(moved.values())
+
+
+async def list_orphans(pool: database.Pool) -> None:
+    """Let the next rescue find what executes under nobody.
+
+    No statement of ours leaves such a run behind; a clock that is set back under a dying executor
+    can, and a hand in the database.
+    """
+    try:
+        async with database.connection(pool, seconds=RESCUE_SECONDS_MAX) as connection:
+            found = await moves.list_orphans(connection)
+    except database.Failure as error:
+        log.warning("orphans.not_listed", error=type(error).__name__)
+        return
+    if found:
+        log.warning("orphans.listed", executors=found)

@@ -1,8 +1,8 @@
 """Retries: when the next attempt is, or that there is none. Pure arithmetic."""
 
 import random
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from math import isfinite
 
 from shared.runs.moves import Claim
 from shared.runs.policy import RetryPolicy
@@ -55,13 +55,12 @@ def retry_after_seconds(value: str | None, *, now: float) -> float | None:
     if not value:
         return None
     try:
-        seconds = (
-            float(value)
-            if value.strip().isdigit()
-            else parsedate_to_datetime(value).timestamp() - now
-        )
+        if value.strip().isdigit():
+            seconds = float(value)
+        else:
+            date = parsedate_to_datetime(value)
+            # Its old form names no zone: it is in UTC all the same (RFC 9110, 5.6.7).
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now
     except (ValueError, TypeError, OverflowError):
-        return None
-    if not isfinite(seconds):
         return None
     return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)

@@ -34,7 +34,9 @@ def _microseconds(instant: Column[datetime]) -> ColumnElement[int]:
 _is_dead = text("executions.state in ('failed', 'uncertain') and executions.replayed_at is null")
 _with_job = executions.join(jobs, jobs.c.id == executions.c.job_id)
 # As `sql/replay.sql` reads it.
-_host = func.lower(func.substring(jobs.c.url, literal_column(r"'^[^:]+://(\[[^]]*\]|[^/?#:]*)'")))
+_host = func.lower(
+    func.substring(jobs.c.url, literal_column(r"'^[^:]+://(\[[^]]*\]|[^/?#:]*)'")).collate("C")
+)
 _place = (executions.c.finished_at, executions.c.job_id, executions.c.scheduled_for)
 _state = bindparam("state", type_=Text)
 _of_host = bindparam("host", type_=Text)

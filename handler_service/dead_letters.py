@@ -113,6 +113,8 @@ async def replay_dead_letter(
     [letter] = letters
     if letter.is_of_ended_job:
         raise NotReplayable("Its job was ended.")
+    if letter.attempt > moves.REPLAYED_ATTEMPT_MAX:
+        raise NotReplayable("It was attempted too often; create a timer instead.")
     wanted = DeadLetters(
         context.application_id,
         job_id=job_id,

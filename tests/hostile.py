@@ -45,13 +45,18 @@ BROKEN_BODIES = {
     "chunk-beyond-counting": CHUNKED + b"f" * 40 + b"\r\nhello",
     "no-gzip": OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello",
 }
-AS_IT_STANDS = NO_ANSWERS | BROKEN_BODIES
+# Answers with a field whose bytes are no text.
+NO_TEXT = {
+    "retry-after-of-bytes": b"HTTP/1.1 503 Busy\r\nretry-after: \xff\xfe\r\n"
+    b"content-length: 9\r\n\r\nnot today",
+}
+AS_IT_STANDS = NO_ANSWERS | BROKEN_BODIES | NO_TEXT
 
 
 class HostileReceiver(Receiver):
     """Remembers every request as a Receiver does, and how much it got rid of.
 
-    Besides `NO_ANSWERS` and `BROKEN_BODIES`:
+    Besides `NO_ANSWERS`, `BROKEN_BODIES` and `NO_TEXT`:
 
     drip-head, drip-body     a byte a second       continues, hints   5,000 of 1xx, then 204
     ten-gigabytes            by content-length     endless-continues  1xx and never more

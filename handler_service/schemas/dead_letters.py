@@ -20,7 +20,8 @@ State = Literal["failed", "uncertain"]
 def _check_host(text: str) -> str:
     if not HOST.fullmatch(text):
         raise refuse("host", "Must be a host as it stands in a URL, without scheme and port")
-    return text.lower()
+    # As Postgres does it by the C collation: a host beyond ASCII is compared as it was written.
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 Host = Annotated[
@@ -76,7 +77,7 @@ EXAMPLE = {
     "finished_at": "2026-11-21T09:10:01.661Z",
     "lateness_ms": 1.379,
     "http_status": 503,
-    "error": "status: 503",
+    "error": "status: the receiver answered 503",
     "response": "over capacity",
     "host": "example.com",
     "replay": "/dead-letters/17/2026-11-21T09:00:00.123456Z/replay",

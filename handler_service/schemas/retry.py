@@ -6,17 +6,22 @@ from pydantic import BeforeValidator, ConfigDict, FailFast, Field, PlainValidato
 
 from handler_service.schemas.body import Body
 from handler_service.schemas.request_parts import IsoDuration, read_seconds, refuse
-from shared.runs.policy import DEFAULT_POLICY, NO_RETRY, STANDARD_POLICY, RetryPolicy
+from shared.runs.policy import (
+    ATTEMPTS_MAX,
+    DEFAULT_POLICY,
+    FACTOR_MAX,
+    NO_RETRY,
+    STANDARD_POLICY,
+    WAIT_SECONDS_MAX,
+    RetryPolicy,
+)
 
-ATTEMPTS_MAX = 100
-DELAY_SECONDS_MAX = 30 * 86_400
 AGE_SECONDS_MAX = 366 * 86_400
-FACTOR_MAX = 100
 NAMED = {"standard": STANDARD_POLICY, "none": NO_RETRY}
 
-_Wait = Annotated[float, Field(gt=0, le=DELAY_SECONDS_MAX)]
+_Wait = Annotated[float, Field(gt=0, le=WAIT_SECONDS_MAX)]
 _Age = Annotated[float, Field(gt=0, le=AGE_SECONDS_MAX)]
-_Delay = Annotated[float, Field(ge=0, le=DELAY_SECONDS_MAX)]
+_Delay = Annotated[float, Field(ge=0, le=WAIT_SECONDS_MAX)]
 Wait = Annotated[_Wait, BeforeValidator(read_seconds, _Wait | IsoDuration)]
 Age = Annotated[_Age, BeforeValidator(read_seconds, _Age | IsoDuration)]
 Delay = Annotated[_Delay, BeforeValidator(read_seconds, _Delay | IsoDuration)]
@@ -41,7 +46,9 @@ class BackoffIn(Body):
     factor: float = Field(
         DEFAULT_POLICY.factor, ge=1, le=FACTOR_MAX, description="By what each wait is longer."
     )
-    max_delay: Wait = Field(DEFAULT_POLICY.max_delay, description="The longest wait.")
+    max_delay: Wait = Field(
+        DEFAULT_POLICY.max_delay, description="The longest wait, before jitter."
+    )
     jitter: float = Field(
         DEFAULT_POLICY.jitter,
         ge=0,
@@ -50,7 +57,9 @@ class BackoffIn(Body):
     )
     max_age: Age | None = Field(
         DEFAULT_POLICY.max_age,
-        description="No attempt begins later than this after the timer's instant.",
+        description="No attempt but the first begins later than this after the timer's instant, or "
+        "its replay. While the destination is known to be down, not even the first: then the timer "
+        "ends unsent.",
     )
 
     def policy(self) -> RetryPolicy:

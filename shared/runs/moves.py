@@ -26,7 +26,10 @@ def _load(name: str) -> bytes:
 # to life marks a run either before the first has passed it, or not at all.
 RESCUES = ("rescue_unsent", "doubt_abandoned", "bury_abandoned", "rescue")
 
-SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed", "held"]}
+# Attempts are counted on by replays, in two bytes.
+REPLAYED_ATTEMPT_MAX = 30_000
+
+SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed", "held", "orphans"]}
 
 
 class NewTimer(NamedTuple):
@@ -234,6 +237,12 @@ async def rescue(connection: Connection, *, executor_id: str) -> dict[str, int]:
         return moved
 
 
+async def list_orphans(connection: Connection) -> int:
+    """Put executors that hold runs but are not on the list back on it, as lapsed; say how many."""
+    cursor = await connection.execute(SQL["orphans"])
+    return cursor.rowcount
+
+
 async def cancel(connection: Connection, *, job_id: int, application_id: int) -> bool:
     """Cancel what is pending of a job and end the job; False when nothing of it was pending."""
     values = {"job_id": job_id, "application_id": application_id}
@@ -242,7 +251,8 @@ async def cancel(connection: Connection, *, job_id: int, application_id: int) ->
 
 async def replay(connection: Connection, letters: DeadLetters, *, most: int) -> int:
     """Make dead letters pending again, the oldest first; answer how many."""
-    return len(await _record(connection, "replay", letters._asdict() | {"most": most}))
+    values = letters._asdict() | {"most": most, "attempt_max": REPLAYED_ATTEMPT_MAX}
+    return len(await _record(connection, "replay", values))
 
 
 async def _record(connection: Connection, name: str, values: dict[str, Any]) -> list[int]:

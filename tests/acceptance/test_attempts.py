@@ -4,9 +4,12 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 
+from shared.runs.lifecycle import Delivery
+from tests.conftest import MakeRun
 from tests.eventually import eventually
-from tests.processes import Services
+from tests.processes import Service, Services
 from tests.receiver import Receiver
 
 
@@ -212,6 +215,52 @@ async def test_a_row_that_cannot_be_sent_ends_and_stops_nobody_else(
     [done] = await attempts(services, good, count=1)
     assert done["state"] == "done"
     assert [call.path for call in receiver.calls] == ["/good"]
+
+
+# None can come through the API; some other version, or a hand in the database, may write them.
+UNREADABLE_POLICIES = (
+    '"none"',
+    "[1, 2]",
+    "5",
+    "false",
+    '{"base": null}',
+    '{"delays": []}',
+    '{"max_attempts": 5, "delays": [1, 2, 3]}',
+    '{"max_attempts": "3"}',
+    '{"factor": 1e300}',
+    '{"jitter": 2}',
+    '{"max_age": -1}',
+)
+
+
+@pytest.mark.parametrize("delivery", list(Delivery))
+async def test_a_run_whose_policy_cannot_be_read_ends_unsent_and_leaves_its_room(
+    services: Services, make_run: MakeRun, receiver: Receiver, delivery: Delivery
+) -> None:
+    """Also when it is the room of an executor that has no more."""
+    unreadable = [
+        await make_run(url=receiver.url("/unreadable"), retry=text, delivery=delivery)
+        for text in UNREADABLE_POLICIES
+    ]
+    room = len(unreadable)
+    executor = await services.executor(ROOM=str(room))
+    for job_id in unreadable:
+        [failed] = await attempts(services, job_id, count=1)
+        assert (failed["state"], failed["attempt"]) == ("failed", 1)
+        assert failed["error"] == "invalid: the stored retry policy cannot be read"
+        assert (failed["started_at"], failed["http_status"]) == (None, None)
+        assert await run_of(services, job_id) is None
+    fine = await make_run(url=receiver.url("/status/503"), retry='{"max_attempts": 1, "new": 1}')
+    [failed] = await attempts(services, fine, count=1)
+    assert (failed["state"], failed["http_status"]) == ("failed", 503)
+    assert [call.path for call in receiver.calls] == ["/status/503"]
+    await eventually(lambda: has_room(executor, room))
+
+
+async def has_room(executor: Service, runs: int) -> None:
+    async with httpx.AsyncClient() as http:
+        lines = (await http.get(f"{executor.url}/metrics")).text.splitlines()
+    assert f"onthedot_executor_room {runs:.1f}" in lines
 
 
 async def test_secrets_do_not_reach_the_logs_or_the_errors(

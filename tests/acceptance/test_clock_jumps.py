@@ -12,17 +12,17 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.acceptance.test_attempts import attempts
+from tests.acceptance.test_faults import history
 from tests.conftest import MakeRun
 from tests.eventually import eventually
 from tests.processes import Service, Services, free_port
 from tests.receiver import Call, Receiver
 
 HOUR = 3_600.0
-LATE_SECONDS_MAX = 1.5  # a poll, and a busy machine
+LATE_SECONDS_MAX = 30.0  # a very busy machine; a wrong clock is off by an hour
 
 
 class SkewedExecutor:
@@ -63,20 +63,11 @@ class SkewedExecutor:
         return told.timestamp() - time()
 
 
-async def history(services: Services) -> list[dict[str, Any]]:
-    connection = await psycopg.AsyncConnection.connect(
-        services.environment["DATABASE_URL"], row_factory=psycopg.rows.dict_row
-    )
-    async with connection:
-        cursor = await connection.execute("select * from executions order by job_id, attempt")
-        return await cursor.fetchall()
-
-
 async def fired_on_time(services: Services, receiver: Receiver, jobs: list[int]) -> None:
     """Each run arrived once, not before its instant nor much after, and history says the same."""
 
     async def recorded() -> list[dict[str, Any]]:
-        rows = await history(services)
+        rows = await history(services.environment["DATABASE_URL"])
         assert len(rows) >= len(jobs)
         return rows
 

@@ -115,7 +115,7 @@ async def test_a_run_is_marked_durably_before_its_first_byte(
     api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
     await services.executor()
-    ids = await create(api, receiver.url("/slow/1"), count=20)
+    ids = await create(api, receiver.url("/slow/5"), count=20, timeout=30)
     await eventually(lambda: arrived(receiver, ids))
     url = services.environment["DATABASE_URL"]
     async with await psycopg.AsyncConnection.connect(url) as connection:
@@ -159,9 +159,10 @@ async def claimed(services: Services, ids: list[int]) -> None:
 async def test_a_stalled_executor_sends_nothing_twice_and_its_late_results_are_refused(
     api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
-    stalled = await services.executor(**QUICK)
-    flying = await create(api, receiver.url("/slow/3"), count=30)
-    waiting = await create(api, receiver.url(), count=30, seconds=3)
+    # It claims early, so that it can be stopped between a claim and its instant.
+    stalled = await services.executor(**QUICK | {"CLAIM_AHEAD_SECONDS": "1.5"})
+    flying = await create(api, receiver.url("/slow/5"), count=30, timeout=30)
+    waiting = await create(api, receiver.url(), count=30, seconds=4)
     await eventually(lambda: arrived(receiver, flying))
     await eventually(lambda: claimed(services, waiting))
     stalled.send(signal.SIGSTOP)

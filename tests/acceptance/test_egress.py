@@ -141,6 +141,7 @@ async def a_sender(
         egress=Egress([ip_network(f"{OUTER}/32")], **denied),
         clock=clock,
         resolve_seconds=1.0,
+        may_send=lambda _: True,
     )
     yield partial(_fire, sender)
     sender.resolver.close()

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import NamedTuple
 
-from handler_service.schemas.timers import TimerIn
 from tests.chaos.checker import AT_LEAST_ONCE, AT_MOST_ONCE, Accepted
 
 CONNECTIONS = 40
 ANSWER_SECONDS_MAX = 15.0
 SLOW_SECONDS = 0.3
-# A handler that does not know the field yet refuses it.
-AT_MOST_ONCE_SHARE = 0.25 if "delivery" in TimerIn.model_fields else 0.0
+AT_MOST_ONCE_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -169,6 +170,21 @@ async def test_runs_come_back_spread_and_not_much_later_than_it_may_close(
     assert len(set(told)) > 400
     assert 5.5 < min(told) < 6.3
     assert 7.5 < max(told) <= 8.0
+
+
+async def test_a_herd_comes_back_little_by_little(
+    make_breakers: MakeBreakers, world: World
+) -> None:
+    """Else it would go round between claims and breaker instead of waiting."""
+    breakers = make_breakers(open_seconds=10.0)
+    await fail(breakers, FAILURES)
+    world.passes(4.0)
+    told = sorted([await put_off_seconds(breakers) or 0.0 for _ in range(20_000)])
+    within_a_second = max(
+        bisect_right(told, moment + 1.0) - place for place, moment in enumerate(told)
+    )
+    assert within_a_second < 3_000
+    assert told[-1] < 6.0 + 2.0 + 20_000 / 500
 
 
 async def test_one_probe_at_a_time_among_all_executors(

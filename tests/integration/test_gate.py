@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from time import monotonic
 
 import pytest
 
@@ -9,7 +11,6 @@ from executor_service.breaker import Breakers
 from executor_service.clock import DatabaseClock
 from executor_service.fire import PutOff
 from executor_service.gate import NOT_OURS, TOO_OLD, Gate
-from executor_service.lease import Lease
 from executor_service.mark import Marker
 from shared import wakeup
 from shared.database import Pool
@@ -27,32 +28,26 @@ AGED = {"max_attempts": 5, "max_age": 60.0}
 @pytest.fixture
 async def gate(pool: Pool, redis_url: str) -> AsyncIterator[Gate]:
     clock = DatabaseClock()
-    lease = Lease(pool, clock, lease_seconds=5, margin_seconds=0.5, claim_ahead_seconds=1.2)
-    await lease.renew()
+    clock.observe(datetime.now(UTC), asked_at=monotonic(), heard_at=monotonic())
     redis = wakeup.connect(redis_url)
     breakers = Breakers(redis, clock, failures_max=2, open_seconds=30, open_seconds_max=60)
     marker = Marker(pool)
     marking = asyncio.create_task(marker.run())
-    yield Gate(lease, clock, breakers, marker, put_off_seconds_max=100)
+    yield Gate(clock, breakers, marker, put_off_seconds_max=100)
     marking.cancel()
     await asyncio.wait([marking])
     await redis.aclose()
 
 
 def aged(gate: Gate, seconds: float, **changes: object) -> Claim:
-    """A claim of this executor whose run was planned so long ago."""
+    """A claim whose run was planned so long ago."""
     since = int((gate.clock.now() - seconds) * 1e6)
-    return a_claim(executor_id=gate.lease.executor_id, age_from=since, **changes)
+    return a_claim(age_from=since, **changes)
 
 
 async def open_breaker(gate: Gate) -> None:
     for _ in range(2):
         await gate.breakers.learn(HERE, answered=False)
-
-
-async def test_a_claim_of_ours_goes_and_one_of_another_id_is_given_back(gate: Gate) -> None:
-    assert await gate.hindrance(aged(gate, 0), HERE) is None
-    assert await gate.hindrance(aged(gate, 0)._replace(executor_id="before"), HERE) == NOT_OURS
 
 
 async def test_a_first_attempt_goes_however_late_and_another_one_within_the_greatest_age(
@@ -83,8 +78,7 @@ async def test_an_at_most_once_run_is_marked_or_not_sent(
     retry = RetryPolicy(max_attempts=2).document()
     await make_run(delivery=Delivery.AT_MOST_ONCE, retry=retry)
     [claim] = await claim_all(pool, await make_executor())
-    ours = claim._replace(executor_id=gate.lease.executor_id)
-    assert await gate.hindrance(ours._replace(fence=claim.fence - 1), HERE) == NOT_OURS
+    assert await gate.hindrance(claim._replace(fence=claim.fence - 1), HERE) == NOT_OURS
     assert (await snapshot(pool))["schedules"][0]["marked_at"] is None
-    assert await gate.hindrance(ours, HERE) is None
+    assert await gate.hindrance(claim, HERE) is None
     assert (await snapshot(pool))["schedules"][0]["marked_at"] is not None

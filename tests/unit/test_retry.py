@@ -1,6 +1,8 @@
 """When the next attempt is, or that there is none."""
 
 import json
+import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -38,12 +40,83 @@ def test_a_list_is_waited_out_to_the_letter_and_none_is_none() -> None:
 
 @pytest.mark.parametrize(
     "policy",
-    [DEFAULT_POLICY, STANDARD_POLICY, NO_RETRY, RetryPolicy(max_age=60.0, delays=(1.0,), base=2.0)],
+    [
+        DEFAULT_POLICY,
+        STANDARD_POLICY,
+        NO_RETRY,
+        RetryPolicy(max_attempts=2, max_age=60.0, delays=(1.0,), base=2.0),
+    ],
 )
 def test_a_policy_is_read_as_it_was_written(policy: RetryPolicy) -> None:
     document = policy.document()
     assert (document is None) == (policy == DEFAULT_POLICY)
     assert RetryPolicy.read(None if document is None else json.loads(document)) == policy
+
+
+@pytest.mark.parametrize(
+    ("document", "policy"),
+    [
+        ({}, DEFAULT_POLICY),
+        ({"name_of_a_later_version": [1]}, DEFAULT_POLICY),
+        ({"max_attempts": 3, "base": 1, "later": None}, RetryPolicy(max_attempts=3, base=1)),
+        ({"max_attempts": 2, "delays": [7], "jitter": 0}, RetryPolicy(2, delays=(7,), jitter=0)),
+        ({"max_attempts": 1, "delays": []}, RetryPolicy(1, delays=())),
+        ({"max_attempts": 2, "delays": [1, 2, 3]}, RetryPolicy(2, delays=(1, 2, 3))),
+        ({"max_attempts": 100, "factor": 100}, RetryPolicy(100, factor=100)),
+    ],
+)
+def test_a_policy_is_read_by_the_names_that_are_known(
+    document: dict[str, Any], policy: RetryPolicy
+) -> None:
+    assert RetryPolicy.read(document) == policy
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *["none", "", 5, 0, True, False, [], [1, 2]],
+        *[{"max_attempts": value} for value in (0, -1, 101, None, "3", [3])],
+        *[{"base": value} for value in (None, -1, 1e300, 10**400, "5", [5], float("nan"))],
+        *[{"max_delay": value} for value in (None, -1, 2_592_001, float("inf"))],
+        *[{"factor": value} for value in (None, 0.5, 101, 1e300, "3")],
+        *[{"jitter": value} for value in (None, -0.1, 2, float("nan"))],
+        *[{"max_age": value} for value in (0, -1, "60", [60], float("nan"))],
+        {"delays": []},
+        {"max_attempts": 4, "delays": [1, 2]},
+        *[{"max_attempts": 2, "delays": value} for value in (5, "5", [None], [-1], ["1"], [1e9])],
+        {"max_attempts": 2, "delays": {"1": 1}},
+    ],
+)
+def test_what_no_version_can_have_written_is_no_policy(document: Any) -> None:
+    with pytest.raises(ValueError, match="not a (sound )?retry policy"):
+        RetryPolicy.read(document)
+
+
+NUMBER = st.floats(0, 1) | st.floats(1, 100) | st.floats()
+
+
+@given(
+    policy=st.builds(
+        dict,
+        max_attempts=st.integers(0, 101) | st.integers(1, 5),
+        base=NUMBER,
+        factor=NUMBER,
+        max_delay=NUMBER,
+        jitter=NUMBER,
+        delays=st.none() | st.lists(NUMBER, max_size=5),
+    ),
+    attempt=st.integers(1, 101),
+)
+def test_a_policy_that_was_read_answers_for_every_attempt(
+    policy: dict[str, Any], attempt: int
+) -> None:
+    try:
+        read = RetryPolicy.read(policy)
+    except ValueError:
+        return
+    delay = delay_after(read, attempt)
+    assert (delay is None) == (attempt >= read.max_attempts)
+    assert delay is None or 0 <= delay <= 2 * 30 * 86_400
 
 
 def stored(policy: RetryPolicy) -> Any:
@@ -115,7 +188,7 @@ def test_only_an_answer_that_may_change_is_tried_again(status: int, retried: boo
         ("-5", None),
         ("1.5", None),
         ("nan", None),
-        ("9" * 400, None),
+        ("9" * 400, RETRY_AFTER_SECONDS_MAX),
         ("Wed, 21 Oct 99999 07:28:00 GMT", None),
     ],
 )
@@ -123,3 +196,30 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
     header: str | None, seconds: float | None
 ) -> None:
     assert retry_after_seconds(header, now=1_000_000.0) == seconds
+
+
+@pytest.fixture(params=["UTC", "Asia/Tokyo", "America/New_York", "XXX-13:30"])
+def local_zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What the machine takes for its own time."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield request.param
+    time.tzset()
+
+
+@pytest.mark.usefixtures("local_zone")
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+        "Sun, 06 Nov 1994 08:49:37 -0000",
+        "Sun, 06 Nov 1994 08:49:37 +0000",
+        "Sun, 06 Nov 1994 09:49:37 +0100",
+    ],
+)
+def test_a_date_without_a_zone_is_in_utc_wherever_we_run(header: str) -> None:
+    """The three forms of RFC 9110, 5.6.7, and what mail made of them."""
+    assert retry_after_seconds(header, now=784_111_717.0) == 60.0

@@ -1,12 +1,13 @@
 -- replay: failed | uncertain → pending, by index executions_dead_letters. A person asked for it: the run goes on
 -- under its webhook-id, its attempts counted on, its policy from the start; overdue, so it queues as backlog.
--- Guards: a dead letter that was not replayed yet, of a job that was not ended. Answers the runs it moved.
+-- Guards: a dead letter that was not replayed yet nor attempted too often, of a job that was not ended. Answers the runs it moved.
 with letter as materialized (
     select executions.job_id, executions.scheduled_for, executions.attempt, executions.finished_at
     from executions
     join jobs on jobs.id = executions.job_id
     where executions.state in ('failed', 'uncertain')
         and executions.replayed_at is null
+        and executions.attempt <= %(attempt_max)s
         and executions.finished_at >= coalesce(to_timestamp(%(finished_from)s), '-infinity')
         and executions.finished_at < coalesce(to_timestamp(%(finished_to)s), now())
         and (%(state)s::text is null or executions.state = %(state)s)
@@ -18,7 +19,7 @@ with letter as materialized (
         )
         and (
             %(host)s::text is null
-            or lower(substring(jobs.url from '^[^:]+://(\[[^]]*\]|[^/?#:]*)')) = %(host)s
+            or lower(substring(jobs.url from '^[^:]+://(\[[^]]*\]|[^/?#:]*)') collate "C") = %(host)s
         )
         and jobs.application_id = %(application_id)s
         and jobs.state <> 'ended'
@@ -34,7 +35,6 @@ taken as (
         and executions.scheduled_for = letter.scheduled_for
         and executions.attempt = letter.attempt
         and executions.finished_at = letter.finished_at
-        and executions.replayed_at is null
     returning executions.job_id, executions.scheduled_for, executions.attempt, executions.fence
 )
 insert into schedules (job_id, scheduled_for, due_at, fence, attempt, attempts_forgiven, replayed_at)

@@ -1,6 +1,7 @@
 -- rescue: executing → pending, by index schedules_due. The attempt is abandoned: it may have been sent,
 -- nobody knows; the run fires again at once under the same webhook-id.
--- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; at least once; attempts are left.
+-- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; at least once; attempts are left, or this
+-- was the last and may never have been sent: then there is one more.
 with moved as (
     update schedules
     set state = 'pending', executor_id = null, attempt = schedules.attempt + 1
@@ -8,7 +9,7 @@ with moved as (
     where executors.id = any(%(lapsed)s::uuid[])
         and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'
         and schedules.executor_id = executors.id
-        and schedules.attempt + 1 - schedules.attempts_forgiven < (
+        and schedules.attempt + 1 - schedules.attempts_forgiven <= (
             select coalesce((retry ->> 'max_attempts')::integer, %(max_attempts)s)
             from jobs
             where jobs.id = schedules.job_id and delivery = 'at_least_once'
