@@ -40,7 +40,8 @@ class _Lane:
         self.later: deque[Claim] = deque()
         self.in_flight = 0
         self.later_in_flight = 0
-        self.starting = 0  # places taken for which nothing has been picked yet
+        # Workers that were made and have not run yet: each will take one of `fresh` or `later`.
+        self.starting = 0
         self.was_later = False  # what was picked last
         self.queues = False  # for a place under the common limit
         self.fired = 0  # since the last look

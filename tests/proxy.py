@@ -20,6 +20,10 @@ class Proxy:
         """Whether this answer goes on to the client; if not, the connection ends."""
         return bool(answer)
 
+    def hung_up(self, writer: asyncio.StreamWriter) -> None:
+        """A client has gone: tell the server."""
+        writer.close()
+
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -51,7 +55,7 @@ class Proxy:
             self.hear(data)
             writer.write(data)
             await writer.drain()
-        writer.close()
+        self.hung_up(writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while self.passes(data := await reader.read(262_144)):
@@ -72,3 +76,25 @@ class LosingProxy(Proxy):
             self.lost += 1
             return False
         return bool(answer)
+
+
+class CuttingProxy(Proxy):
+    """Until `cut`: then every client is cut off, and the server goes on as if nothing were."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self._clients: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        for client in self._clients:
+            client.transport.abort()
+
+    def hung_up(self, writer: asyncio.StreamWriter) -> None:
+        """Do not tell the server: it finds out when it answers."""
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
+        try:
+            await super()._answer(reader, writer)
+        finally:
+            self._clients.discard(writer)

@@ -142,7 +142,7 @@ class TimerEditIn(TimerIn):
     """What to change of a timer: at least one field; what is left out stays as it is.
 
     Hours, minutes or seconds start the delay anew, from now. A payload cannot be taken away, only
-    replaced.
+    replaced; headers alone leave its bytes as they are.
     """
 
     model_config = ConfigDict(json_schema_extra=_for_an_edit)

@@ -140,8 +140,8 @@ schedules = Table(
 )
 
 # History: one row per attempt, and one per run that ended without any (cancelled, skipped).
-# Written once, but for `replayed_at`; partitioned by day so that old days are dropped, never deleted
-# row by row.
+# Written once, but for `replayed_at`; partitioned by day so that old days are dropped, never
+# deleted row by row.
 executions = Table(
     "executions",
     metadata,

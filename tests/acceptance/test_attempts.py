@@ -1,5 +1,6 @@
 """What becomes of an attempt: by the receiver's answer, by ours, and as history tells it."""
 
+import json
 from typing import Any
 
 import httpx
@@ -243,7 +244,7 @@ async def test_a_run_whose_policy_cannot_be_read_ends_unsent_and_leaves_its_room
         for text in UNREADABLE_POLICIES
     ]
     room = len(unreadable)
-    executor = await services.executor(ROOM=str(room))
+    executor = await services.executor(ROOM=str(room), CLAIM_BATCH=str(room))
     for job_id in unreadable:
         [failed] = await attempts(services, job_id, count=1)
         assert (failed["state"], failed["attempt"]) == ("failed", 1)
@@ -261,6 +262,31 @@ async def has_room(executor: Service, runs: int) -> None:
     async with httpx.AsyncClient() as http:
         lines = (await http.get(f"{executor.url}/metrics")).text.splitlines()
     assert f"onthedot_executor_room {runs:.1f}" in lines
+
+
+@pytest.mark.parametrize("attempt", [0, 1])
+async def test_a_run_that_breaks_the_executor_ends_loudly_and_leaves_its_room(
+    services: Services, make_run: MakeRun, receiver: Receiver, attempt: int
+) -> None:
+    """An age beyond floating point breaks the recorder after a 503, the gate before a retry."""
+    age = json.dumps({"max_age": 10**400})
+    broken = [
+        await make_run(url=receiver.url("/status/503"), retry=age, attempt=attempt)
+        for _ in range(5)
+    ]
+    executor = await services.executor(ROOM="5", CLAIM_BATCH="5")
+    services.started.remove(executor)  # its log has tracebacks, as it should
+    for job_id in broken:
+        [failed] = await attempts(services, job_id, count=1)
+        assert (failed["state"], failed["attempt"]) == ("failed", attempt + 1)
+        assert failed["error"].startswith("internal: ")
+        assert await run_of(services, job_id) is None
+    fine = await make_run(url=receiver.url("/fine"))
+    [done] = await attempts(services, fine, count=1)
+    assert done["state"] == "done"
+    await eventually(lambda: has_room(executor, 5))
+    assert await executor.stop() == 0
+    assert executor.log.read_text().count("run.broke_the_executor") == len(broken)
 
 
 async def test_secrets_do_not_reach_the_logs_or_the_errors(

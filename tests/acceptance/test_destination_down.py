@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.test_faults import all_recorded, arrived, history
+from tests.acceptance.test_faults import all_recorded, arrived, began, history
+from tests.conftest import MakeRun
 from tests.eventually import eventually
 from tests.processes import Services, free_port
 from tests.receiver import Receiver
@@ -92,3 +93,16 @@ async def test_a_destination_that_hangs_does_not_delay_another(
         await eventually(lambda: arrived(receiver, ids))
         assert len(receiver.calls) == len(ids)
         await executor.kill()  # it would wait for the hanging ones
+
+
+async def test_backlog_that_hangs_leaves_places_to_what_is_on_time_at_the_same_destination(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver, make_run: MakeRun
+) -> None:
+    for _ in range(40):
+        await make_run(due_in=-3_600, url=receiver.url("/hang"), timeout_seconds=60.0)
+    executor = await services.executor(IN_FLIGHT_PER_DESTINATION_MAX="8")
+    await eventually(lambda: began(receiver, 4))
+    ids = await create(api, receiver.url(), count=40)
+    await eventually(lambda: arrived(receiver, ids))
+    assert receiver.in_flight == 4
+    await executor.kill()  # it would wait for the hanging ones

@@ -130,7 +130,11 @@ class Names:
 
 @asynccontextmanager
 async def a_sender(
-    names: Callable[[str], Answer], *, extra_ca_file: str = "", **denied: Any
+    names: Callable[[str], Answer],
+    *,
+    extra_ca_file: str = "",
+    may_send: Callable[[Claim], bool] = lambda _: True,
+    **denied: Any,
 ) -> AsyncIterator[Callable[..., Any]]:
     """What an executor sends by, with a name server of ours; only `OUTER` may be reached."""
     clock = DatabaseClock()
@@ -141,25 +145,25 @@ async def a_sender(
         egress=Egress([ip_network(f"{OUTER}/32")], **denied),
         clock=clock,
         resolve_seconds=1.0,
-        may_send=lambda _: True,
+        may_send=may_send,
     )
     yield partial(_fire, sender)
     sender.resolver.close()
     await sender.clients.close()
 
 
-async def _fire(sender: Sender, url: str, *, attempt: int = 1) -> Outcome | PutOff:
+async def _fire(sender: Sender, url: str, **changes: Any) -> Outcome | PutOff:
     nothing: dict[str, Any] = dict.fromkeys(Claim._fields)  # what sending does not read
     claim = Claim(**nothing)._replace(
         job_id=1,
         scheduled_for=1,
-        attempt=attempt,
+        attempt=1,
         url=url,
         method="POST",
         timeout_seconds=2.0,
         signing_secret=b"0" * 32,
     )
-    return await sender.fire(claim)
+    return await sender.fire(claim._replace(**changes))
 
 
 async def test_a_name_is_called_at_the_address_that_was_vetted(
@@ -234,6 +238,23 @@ async def test_of_several_addresses_only_the_vetted_are_tried(
         assert outcome.error.startswith("connect: ")
         assert deaf.connections == 0
     assert inner.connections == 0
+
+
+@pytest.mark.parametrize("is_at_most_once", [False, True])
+async def test_a_name_that_is_looked_up_beyond_the_end_of_the_lease_is_not_called(
+    is_at_most_once: bool, outer: Receiver
+) -> None:
+    """It is the sender that asks the lease, and it asks last."""
+    held = [True]
+
+    def look_up(_: str) -> Answer:
+        held.clear()
+        return [ip_address(OUTER)]
+
+    async with a_sender(look_up, may_send=lambda _: bool(held)) as fire:
+        outcome = await fire(f"http://slow.test:{outer.port}/", is_at_most_once=is_at_most_once)
+    assert outcome == PutOff(0.0)
+    assert outer.connections == 0
 
 
 async def test_a_redirect_is_not_followed_inwards(

@@ -5,6 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -129,6 +130,26 @@ async def test_what_a_killed_executor_held_is_rescued_by_the_others(
         assert len({call.webhook_id for call in receiver.calls_of(job_id)}) == 1
 
 
+async def test_a_single_attempt_that_a_killed_executor_held_is_made_all_the_same(
+    api: httpx.AsyncClient, services: Services, receiver: Receiver
+) -> None:
+    """Whether it was sent nobody knows: at least once owes it one more."""
+    victim = await services.executor(**QUICK | {"CLAIM_AHEAD_SECONDS": "1.5"})
+    timer = {"seconds": 2, "url": receiver.url(), "retry": "none"}
+    answer = await api.post("/timers/batch", json={"timers": [timer] * 20})
+    ids = [timer["id"] for timer in answer.json()["data"]]
+    await eventually(lambda: all_claimed(services), every=0.01)
+    await victim.kill()
+    assert receiver.calls == []
+    await services.executor(**QUICK)
+    await eventually(lambda: arrived(receiver, ids), within=15)
+    url = services.environment["DATABASE_URL"]
+    await eventually(lambda: all_recorded(url))
+    assert_once_each(receiver, ids)
+    states = [(row["state"], row["attempt"]) for row in await history(url)]
+    assert Counter(states) == {("abandoned", 1): 20, ("done", 2): 20}
+
+
 def began(receiver: Receiver, calls: int) -> None:
     assert len(receiver.calls) >= calls
 
@@ -208,6 +229,38 @@ async def test_sigterm_under_load_hands_over_and_doubles_nothing(
     await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
     assert_once_each(receiver, ids)
     assert "executor.stopped" in first.log.read_text()
+
+
+async def test_what_was_answered_before_a_stop_in_an_outage_is_recorded_after_it(
+    own_servers: tuple[Postgres, Valkey], own_services: Services, receiver: Receiver
+) -> None:
+    """Who stops waits for Postgres as long as its lease and its grace: else all is sent again."""
+    postgres, _ = own_servers
+    handler = await own_services.handler()
+    executor = await own_services.executor(**QUICK)
+    async with httpx.AsyncClient(base_url=handler.url) as http:
+        ids = await create(http, receiver.url("/slow/1"), count=20, seconds=1)
+    await eventually(lambda: began(receiver, 20))
+    await asyncio.to_thread(postgres.kill)
+    await eventually(lambda: says(executor.log, "record.postponed"))
+    await eventually(lambda: nothing_in_flight(receiver))
+    stopping = asyncio.create_task(executor.stop())
+    await eventually(lambda: says(executor.log, "executor.draining"))
+    drains_since = monotonic()
+    await eventually(lambda: has_lasted(drains_since, seconds=4))  # the lease is 2 s
+    await asyncio.to_thread(postgres.start)
+    assert await stopping == 0
+    await all_recorded(postgres.url)
+    assert [row["state"] for row in await history(postgres.url)] == ["done"] * 20
+    assert_once_each(receiver, ids)
+
+
+def nothing_in_flight(receiver: Receiver) -> None:
+    assert receiver.in_flight == 0
+
+
+def has_lasted(since: float, *, seconds: float) -> None:
+    assert monotonic() - since >= seconds
 
 
 async def test_an_executor_that_stops_gives_back_at_once_what_it_has_not_sent(

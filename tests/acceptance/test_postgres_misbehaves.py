@@ -4,6 +4,7 @@ import os
 import signal
 from collections import Counter
 from time import monotonic
+from typing import Any
 
 import httpx
 import psycopg
@@ -18,6 +19,7 @@ from tests.acceptance.test_faults import (
     assert_once_each,
     began,
     create,
+    has_lasted,
     history,
     own_servers,
     own_services,
@@ -25,7 +27,7 @@ from tests.acceptance.test_faults import (
 )
 from tests.eventually import eventually
 from tests.processes import Services
-from tests.proxy import LosingProxy
+from tests.proxy import CuttingProxy, LosingProxy
 from tests.receiver import Receiver
 
 __all__ = ["own_servers", "own_services"]
@@ -52,6 +54,51 @@ async def test_a_claim_whose_answer_was_lost_is_given_back_and_fires(
         await executor.stop()
 
 
+# While `slow` has a row, a claim of something takes its time before it commits.
+SLOW_CLAIMS = """
+create table slow as select;
+create function take_time() returns trigger language plpgsql as $$
+begin
+    if exists (select from claimed) and exists (select from slow) then
+        perform pg_sleep(2);
+    end if;
+    return null;
+end $$;
+create trigger take_time after update on schedules referencing new table as claimed
+for each statement execute function take_time()
+"""
+
+
+async def test_a_claim_that_is_committed_after_its_connection_broke_is_given_back_and_fires(
+    own_servers: tuple[Postgres, Valkey], own_services: Services, receiver: Receiver
+) -> None:
+    """A look at what was claimed in our name comes too early while the claim is still at it."""
+    postgres, _ = own_servers
+    handler = await own_services.handler()
+    async with (
+        CuttingProxy(postgres.port) as proxy,
+        await psycopg.AsyncConnection.connect(postgres.url, autocommit=True) as connection,
+    ):
+        url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
+        executor = await own_services.executor(DATABASE_URL=url)
+        await connection.execute(SLOW_CLAIMS.encode())
+        async with httpx.AsyncClient(base_url=handler.url) as http:
+            ids = await create(http, receiver.url(), count=20, seconds=1)
+        await eventually(lambda: is_claiming(connection))
+        proxy.cut()
+        await connection.execute("delete from slow")
+        await eventually(lambda: arrived(receiver, ids))
+        await eventually(lambda: all_recorded(postgres.url))
+        assert "claims.given_back" in executor.log.read_text()
+        assert_once_each(receiver, ids)
+        await executor.stop()
+
+
+async def is_claiming(connection: psycopg.AsyncConnection[Any]) -> None:
+    cursor = await connection.execute("select from pg_stat_activity where wait_event = 'PgSleep'")
+    assert cursor.rowcount == 1
+
+
 async def test_a_postgres_that_hangs_makes_nobody_rescue_the_living(
     own_servers: tuple[Postgres, Valkey], own_services: Services, receiver: Receiver
 ) -> None:
@@ -73,10 +120,6 @@ async def test_a_postgres_that_hangs_makes_nobody_rescue_the_living(
     await eventually(lambda: all_recorded(postgres.url), within=20)
     assert_once_each(receiver, ids)
     assert {row["state"] for row in await history(postgres.url)} == {"done"}
-
-
-def has_lasted(since: float, *, seconds: float) -> None:
-    assert monotonic() - since >= seconds
 
 
 async def lease_is_lost(url: str) -> None:

@@ -1,31 +1,14 @@
 """`retry` and `delivery` over HTTP: what is stored of them, and that a fault is told once."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from shared.runs.policy import NO_RETRY, STANDARD_POLICY, RetryPolicy
-from tests.acceptance.test_timers_contract import URL, Handler, running_handler
+from tests.acceptance.test_timers_contract import URL, Handler
 from tests.acceptance.test_timers_contract_refusals import FINE, Refuse
-from tests.servers import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def handler(
-    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Handler]:
-    directory = tmp_path_factory.mktemp("retry")
-    async with running_handler(running_servers, template, directory) as handler:
-        yield handler
-
-
-@pytest.fixture
-def refuse(handler: Handler) -> Refuse:
-    return Refuse(handler)
 
 
 POLICIES: list[tuple[Any, RetryPolicy]] = [

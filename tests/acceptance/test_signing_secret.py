@@ -2,20 +2,17 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from standardwebhooks import Webhook
 
-from tests.acceptance.test_timers_contract import Handler, running_handler
+from tests.acceptance.test_timers_contract import Handler
 from tests.acceptance.test_timers_contract_refusals import BAD_IDS, JSON, Refuse
 from tests.eventually import eventually
 from tests.processes import Services
 from tests.receiver import Receiver
-from tests.servers import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,20 +21,6 @@ PATH = "/applications/1/signing-secret"
 
 def whsec(secret: bytes) -> str:
     return "whsec_" + base64.b64encode(secret).decode()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def handler(
-    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Handler]:
-    directory = tmp_path_factory.mktemp("secrets")
-    async with running_handler(running_servers, template, directory) as handler:
-        yield handler
-
-
-@pytest.fixture
-def refuse(handler: Handler) -> Refuse:
-    return Refuse(handler)
 
 
 def application(handler: Handler) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import pytest_asyncio
 from psycopg.rows import dict_row
 
 from tests.conftest import url_of
@@ -113,15 +112,6 @@ async def running_handler(
             with connection as database:
                 yield Handler(http, service, database)
         await services.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def handler(
-    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Handler]:
-    directory = tmp_path_factory.mktemp("contract")
-    async with running_handler(running_servers, template, directory) as handler:
-        yield handler
 
 
 @pytest.mark.parametrize(

@@ -8,24 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
-from tests.acceptance.test_timers_contract import URL, Handler, running_handler
-from tests.servers import Servers
+from tests.acceptance.test_timers_contract import URL, Handler
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 JSON = {"content-type": "application/json"}
 FINE = {"hours": 1, "url": URL}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def handler(
-    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Handler]:
-    directory = tmp_path_factory.mktemp("refusals")
-    async with running_handler(running_servers, template, directory) as handler:
-        yield handler
 
 
 def problem_of(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -73,11 +62,6 @@ class Refuse:
         assert problem["code"] == "invalid_request"
         assert problem["errors"][0]["pointer"] in problem["detail"]
         return sorted(error["pointer"] for error in problem["errors"])
-
-
-@pytest.fixture
-def refuse(handler: Handler) -> Refuse:
-    return Refuse(handler)
 
 
 WHOLE_NUMBERS = {

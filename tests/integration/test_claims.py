@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import UUID
 
 import pytest
 
@@ -11,10 +12,11 @@ from executor_service.clock import DatabaseClock
 from executor_service.lease import Lease
 from shared import wakeup
 from shared.database import Pool
-from shared.runs.moves import Claim
+from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 from tests.conftest import MakeRun
 from tests.eventually import eventually
+from tests.integration.test_moves import claim_on, is_waiting
 
 ROOM = 200
 BATCH = 40
@@ -34,6 +36,9 @@ class Desk:
 
     def room(self) -> int:
         return ROOM - len(self.claims)
+
+    def holds(self, held: Held) -> bool:
+        return held.job_id in {claim.job_id for claim in self.claims}
 
     def ages(self) -> list[float]:
         latest = max(claim.due_at for claim in self.claims)
@@ -60,7 +65,7 @@ async def claiming(pool: Pool, redis_url: str, desk: Desk) -> AsyncIterator[Clai
         lease,
         room=desk.room,
         take=desk.take,
-        holds=lambda _: True,
+        holds=desk.holds,
     )
     running = asyncio.create_task(claimer.run())
     try:
@@ -109,3 +114,63 @@ async def test_what_is_on_time_leaves_a_share_of_each_batch_to_backlog(
 
 def is_full(desk: Desk) -> None:
     assert desk.room() == 0
+
+
+async def test_a_claim_of_ours_that_is_still_under_way_is_waited_for_and_given_back(
+    pool: Pool, redis_url: str, desk: Desk, make_run: MakeRun
+) -> None:
+    async with having_lost_a_claim(pool, redis_url, desk) as claimer:
+        job_id = await make_run()
+        executor_id = await claimer_of(pool)
+        async with (
+            pool.connection() as watching,
+            pool.connection() as connection,
+            connection.transaction(),
+        ):
+            assert await claim_on(connection, executor_id)
+            claimer.poll_within(0.0)
+            await eventually(lambda: is_waiting(watching))
+        await eventually(lambda: has(desk, [job_id]))
+
+
+async def test_a_claim_of_ours_that_begins_when_we_have_looked_already_is_given_back_too(
+    pool: Pool, redis_url: str, desk: Desk, make_run: MakeRun
+) -> None:
+    """A broken connection may bring Postgres a statement long after we have given it up."""
+    async with having_lost_a_claim(pool, redis_url, desk) as claimer:
+        before = await make_run()
+        claimer.poll_within(0.0)
+        await eventually(lambda: has(desk, [before]))
+        job_id = await make_run()
+        executor_id = await claimer_of(pool)
+        async with pool.connection() as connection:
+            assert await claim_on(connection, executor_id)
+        claimer.poll_within(0.0)
+        await eventually(lambda: has(desk, [job_id]))
+
+
+@asynccontextmanager
+async def having_lost_a_claim(pool: Pool, redis_url: str, desk: Desk) -> AsyncIterator[Claimer]:
+    """A claimer that polls when it is told to; the connection of its first claim broke."""
+    async with AsyncExitStack() as stack:
+        async with (
+            pool.connection() as watching,
+            pool.connection() as connection,
+            connection.transaction(),
+        ):
+            await connection.execute("lock table schedules")
+            claimer = await stack.enter_async_context(claiming(pool, redis_url, desk))
+            await eventually(lambda: is_waiting(watching))
+            await watching.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where wait_event_type = 'Lock' and datname = current_database()"
+            )
+        yield claimer
+
+
+async def claimer_of(pool: Pool) -> UUID:
+    async with pool.connection() as connection:
+        cursor = await connection.execute("select id from executors")
+        [(executor_id,)] = await cursor.fetchall()
+    assert isinstance(executor_id, UUID)
+    return executor_id

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -19,24 +20,33 @@ from shared.runs.moves import Claim
 from shared.runs.policy import RetryPolicy
 from tests.claims import a_claim
 from tests.conftest import MakeExecutor, MakeRun
+from tests.eventually import eventually
 from tests.integration.test_moves import claim_all, snapshot
 
 HERE = "http://127.0.0.1:9"
 AGED = {"max_attempts": 5, "max_age": 60.0}
 
 
-@pytest.fixture
-async def gate(pool: Pool, redis_url: str) -> AsyncIterator[Gate]:
+@asynccontextmanager
+async def a_gate(pool: Pool, redis_url: str, *, open_seconds: float) -> AsyncIterator[Gate]:
     clock = DatabaseClock()
     clock.observe(datetime.now(UTC), asked_at=monotonic(), heard_at=monotonic())
     redis = wakeup.connect(redis_url)
-    breakers = Breakers(redis, clock, failures_max=2, open_seconds=30, open_seconds_max=60)
+    breakers = Breakers(
+        redis, clock, failures_max=2, open_seconds=open_seconds, open_seconds_max=60
+    )
     marker = Marker(pool)
     marking = asyncio.create_task(marker.run())
     yield Gate(clock, breakers, marker, put_off_seconds_max=100)
     marking.cancel()
     await asyncio.wait([marking])
     await redis.aclose()
+
+
+@pytest.fixture
+async def gate(pool: Pool, redis_url: str) -> AsyncIterator[Gate]:
+    async with a_gate(pool, redis_url, open_seconds=30) as gate:
+        yield gate
 
 
 def aged(gate: Gate, seconds: float, **changes: object) -> Claim:
@@ -82,3 +92,19 @@ async def test_an_at_most_once_run_is_marked_or_not_sent(
     assert (await snapshot(pool))["schedules"][0]["marked_at"] is None
     assert await gate.hindrance(claim, HERE) is None
     assert (await snapshot(pool))["schedules"][0]["marked_at"] is not None
+
+
+async def test_a_probe_that_could_not_be_marked_gives_up_its_place(
+    pool: Pool, redis_url: str, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    await make_run(delivery=Delivery.AT_MOST_ONCE)
+    [claim] = await claim_all(pool, await make_executor())
+    stale = claim._replace(fence=claim.fence - 1)
+    async with a_gate(pool, redis_url, open_seconds=0.05) as gate:
+        await open_breaker(gate)
+
+        async def is_probe() -> None:
+            assert await gate.hindrance(stale, HERE) == NOT_OURS
+
+        await eventually(is_probe)
+        assert await gate.hindrance(claim, HERE) is None

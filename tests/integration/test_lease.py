@@ -1,15 +1,19 @@
 """The lease: it ends here before it ends for others, and is not left behind while it is needed."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from executor_service.clock import DatabaseClock
 from executor_service.lease import Lease
+from executor_service.rescue import rescue
 from shared.database import Pool
-from tests.conftest import MakeRun
+from tests.conftest import MakeExecutor, MakeRun
 from tests.eventually import eventually
+from tests.integration.test_moves import claim_on, is_waiting
 
 LEASE_SECONDS = 5.0
 MARGIN_SECONDS = 0.5
@@ -109,6 +113,58 @@ async def test_who_leaves_something_behind_stays_on_the_list_to_be_rescued(
     await rows(pool, "delete from schedules returning job_id")
     await lease.leave()
     assert await rows(pool, "select id from executors") == []
+
+
+async def test_who_leaves_while_a_claim_of_its_own_commits_stays_on_the_list(
+    lease: Lease, pool: Pool, make_run: MakeRun
+) -> None:
+    """Else its runs would execute under nobody, for ever."""
+    await make_run()
+    async with pool.connection() as claiming, pool.connection() as watching:
+        async with claiming.transaction():
+            assert await claim_on(claiming, lease.executor_id)
+            leaving = asyncio.create_task(lease.leave())
+            await eventually(lambda: is_waiting(watching))
+        await leaving
+    assert len(await rows(pool, "select id from executors")) == 1
+
+
+async def test_a_database_clock_that_was_set_forward_makes_nobody_rescue_the_living(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """All the others seem silent then: they get a lease's time to say otherwise."""
+    clock = DatabaseClock()
+    lease = Lease(pool, clock, lease_seconds=1, margin_seconds=0.1, claim_ahead_seconds=1.2)
+
+    async def may_rescue() -> None:
+        await lease.renew()
+        assert lease.may_rescue()
+
+    async def rescues() -> None:
+        await lease.renew()
+        assert await rescue(pool, lease)
+
+    await eventually(may_rescue, every=0.1)
+    silent = await make_executor(silent_seconds=10)
+    await make_run(due_in=-8, state="executing", executor_id=silent)
+    set_forward(clock, by=timedelta(seconds=10))
+    assert lease.may_rescue()
+    assert not await rescue(pool, lease)
+    assert not await rescue(pool, lease)
+    assert await rows(pool, "select state from schedules") == [("executing",)]
+    await eventually(rescues, every=0.1)
+
+    await eventually(may_rescue, every=0.1)
+    set_forward(clock, by=timedelta(seconds=10))
+    await lease.renew()
+    assert lease.is_held
+    assert not lease.may_rescue()
+
+
+def set_forward(clock: DatabaseClock, *, by: timedelta) -> None:
+    """Let the database's clock be ahead of where it was when it was last read."""
+    moment = monotonic()
+    clock.observe(datetime.now(UTC) - by, asked_at=moment, heard_at=moment)
 
 
 async def rows(pool: Pool, statement: str) -> list[Any]:

@@ -418,6 +418,35 @@ async def test_rescue_takes_from_the_lapsed_and_leaves_the_living_alone(
     assert await executors(pool) == {living}
 
 
+async def test_what_executes_under_nobody_is_rescued_when_it_is_due_and_never_as_unsent(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """No executor of that name is on the list: when its lease ended, nobody knows."""
+    living = await make_executor()
+    orphan = {"state": "executing", "executor_id": UUID(int=9)}
+    ahead = await make_run(due_in=60, **orphan)
+    kept = await make_run(due_in=-1, state="executing", executor_id=living)
+    async with pool.connection() as connection:
+        assert await moves.list_orphans(connection) == 0
+        sent = await make_run(due_in=-1, **orphan)
+        marked = await make_run(due_in=-1, delivery=Delivery.AT_MOST_ONCE, **orphan)
+        await run_sql(pool, f"update schedules set marked_at = now() where job_id = {marked}")
+        before = (await snapshot(pool))["schedules"]
+        assert await moves.list_orphans(connection) == 1
+        assert await moves.list_orphans(connection) == 0
+        moved = await moves.rescue(connection, executor_id=OTHER)
+        assert moved == dict.fromkeys(moves.RESCUES, 0) | {"doubt_abandoned": 1, "rescue": 1}
+        assert await moves.list_orphans(connection) == 0
+    assert await executors(pool) == {living}
+    after = await snapshot(pool)
+    untouched = [row for row in before if row["job_id"] in {ahead, kept}]
+    assert [row for row in after["schedules"] if row["job_id"] != sent] == untouched
+    [retried] = [row for row in after["schedules"] if row["job_id"] == sent]
+    assert (retried["state"], retried["attempt"]) == ("pending", 1)
+    ended = {row["job_id"]: row["state"] for row in after["executions"]}
+    assert ended == {sent: "abandoned", marked: "uncertain"}
+
+
 async def test_an_executor_never_rescues_itself(
     pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
 ) -> None:

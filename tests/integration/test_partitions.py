@@ -82,3 +82,29 @@ async def test_an_outcome_that_is_written_while_its_day_is_made_is_not_refused(
             for statement in STATEMENTS:
                 await making.execute(SQL(statement).format(**values))
         await written
+
+
+async def test_who_reads_history_for_long_does_not_stop_its_writers_while_a_day_is_made(
+    pool: Pool, make_run: MakeRun
+) -> None:
+    """A dump holds a lock that making a day has to wait for, and writers wait behind the maker."""
+    job_id = await make_run()
+    async with (
+        pool.connection() as writing,
+        pool.connection() as reading,
+        reading.transaction(),
+    ):
+        await reading.execute("select from executions")
+        making = asyncio.create_task(make_partitions(pool))
+        await eventually(lambda: is_waiting(writing), every=0.01)
+        await writing.execute("set lock_timeout = '3s'")
+        await writing.execute(
+            "insert into executions (job_id, scheduled_for, attempt, state, finished_at) "
+            "values (%s, now(), 1, 'done', now())",
+            (job_id,),
+        )
+        await writing.execute("reset lock_timeout")
+        await making
+    assert await partitions(pool) == {"executions_default"}
+    await make_partitions(pool)
+    assert len(await partitions(pool)) == DAYS_AHEAD + 2

@@ -120,6 +120,13 @@ async def test_what_an_executor_holds_is_read_from_what_is_due(pool: Pool, fille
     assert filled
 
 
+async def test_what_executes_under_nobody_is_read_from_what_is_due(pool: Pool, filled: int) -> None:
+    nodes = await explain(pool, "orphans", {})
+    assert "schedules_due" in indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
 async def test_cancelling_finds_the_run_by_its_key(pool: Pool, filled: int) -> None:
     nodes = await explain(pool, "cancel", {"job_id": 5, "application_id": 1})
     assert "schedules_run" in indexes(nodes)

@@ -23,13 +23,13 @@ class World:
     def database(self) -> float:
         return self.elapsed + self.offset
 
-    def observe(self, ours: DatabaseClock, *, there: float, back: float) -> None:
+    def observe(self, ours: DatabaseClock, *, there: float, back: float) -> bool:
         """Ask and hear, with so many seconds on the way there and back."""
         asked_at = self.elapsed
         self.elapsed += there
         reading = datetime.fromtimestamp(self.database, UTC)
         self.elapsed += back
-        ours.observe(reading, asked_at=asked_at, heard_at=self.elapsed)
+        return ours.observe(reading, asked_at=asked_at, heard_at=self.elapsed)
 
 
 @pytest.fixture
@@ -68,6 +68,14 @@ def test_it_follows_a_database_clock_that_was_set(world: World) -> None:
         world.elapsed += 1.0
         world.observe(ours, there=0.0005, back=0.0005)
         assert world.database - 0.002 < ours.now() <= world.database
+
+
+def test_it_says_whether_the_database_clock_goes_as_it_went(world: World) -> None:
+    ours = DatabaseClock()
+    for step, goes_on in ((0.0, True), (0.0, True), (10.0, False), (0.0, True), (-10.0, False)):
+        world.offset += step
+        world.elapsed += 1.0
+        assert world.observe(ours, there=0.3, back=0.3) == goes_on
 
 
 def test_it_does_not_run_ahead_of_a_database_clock_that_is_slewed(world: World) -> None:

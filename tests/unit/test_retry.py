@@ -88,7 +88,7 @@ def test_a_policy_is_read_by_the_names_that_are_known(
     ],
 )
 def test_what_no_version_can_have_written_is_no_policy(document: Any) -> None:
-    with pytest.raises(ValueError, match="not a (sound )?retry policy"):
+    with pytest.raises(ValueError, match=r"not a (sound )?retry policy"):
         RetryPolicy.read(document)
 
 
