@@ -31,8 +31,8 @@ WAKE_DISTANCE_SECONDS = 0.02
 # Waiting for a connection, and both claims of a batch; the statements' own limits are shorter.
 CLAIM_SECONDS_MAX = 15.0
 
-# After a claim whose answer was lost: as long as its statement may take, and it was asked for.
-UNSURE_SECONDS = 15.0
+# After a claim whose answer was lost: as long as its statement may be on its way, and take.
+UNSURE_SECONDS = 25.0
 # Conflicts with the lock that a claim takes on its claimer.
 _WAIT_FOR_CLAIMS = b"select from executors where id = %(executor_id)s for update"
 

@@ -222,28 +222,28 @@ class Executor:
 
     async def _fire(self, claim: Claim) -> None:
         """Send one webhook, if nothing keeps it, and put down what came of it."""
+        destination = _destination(claim)
+        life = None
         try:
-            await self._fire_or_not(claim)
+            life = await self._fire_or_not(claim, destination)
         except Exception:
             # Late is better than wrong, and loud better than lost: the run ends, and takes no room.
             log.exception("run.broke_the_executor", job_id=claim.job_id)
             outcome = Refused("internal: the executor failed over this run; see its log")
             self._recorder.put(claim, outcome, started_at=None, finished_at=self._clock.now())
+        await self._breakers.learn(destination, answered=life)
 
-    async def _fire_or_not(self, claim: Claim) -> None:
-        destination = _destination(claim)
+    async def _fire_or_not(self, claim: Claim, destination: str) -> bool | None:
+        """Answer whether the destination showed life; None when nothing was learnt of it."""
         hindrance = await self._gate.hindrance(claim, destination)
         started_at = None if hindrance else self._clock.now()
         outcome = hindrance or await self._sender.fire(claim)
-        life = None
         if isinstance(outcome, PutOff):
             self._recorder.give_back([claim], delay_seconds=outcome.seconds)
-        else:
-            finished_at = max(started_at or 0.0, self._clock.now())
-            self._recorder.put(claim, outcome, started_at=started_at, finished_at=finished_at)
-            life = showed_life(outcome)
-        if not hindrance:
-            await self._breakers.learn(destination, answered=life)
+            return None
+        finished_at = max(started_at or 0.0, self._clock.now())
+        self._recorder.put(claim, outcome, started_at=started_at, finished_at=finished_at)
+        return showed_life(outcome)
 
     def _settled(self, claims: Sequence[Claim]) -> None:
         for claim in claims:

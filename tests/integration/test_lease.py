@@ -44,6 +44,8 @@ async def test_it_counts_from_the_moment_of_asking_and_not_from_the_answer(
     async with pool.connection() as connection, connection.transaction():
         await connection.execute("select from executors for update")
         renewing = asyncio.create_task(lease.renew())
+        async with pool.connection() as watching:
+            await eventually(lambda: is_waiting(watching))
         await asyncio.sleep(waited)  # the answer's own time, not a wait for something
     await renewing
     assert lease.seconds_left <= LEASE_SECONDS - MARGIN_SECONDS - waited

@@ -162,7 +162,8 @@ async def test_a_replay_reads_the_dead_letters_and_not_the_history(
             """
         )
         await connection.execute("analyze")
-    nodes = await explain(pool, "replay", letters._asdict() | {"most": 1_000})
+    values = {"most": 1_000, "attempt_max": moves.REPLAYED_ATTEMPT_MAX}
+    nodes = await explain(pool, "replay", letters._asdict() | values)
     # A letter of a job may be found by the job's own key as well.
     reader = "job_id_scheduled_for" if letters.job_id else "finished_at_job_id_scheduled_for"
     assert any(reader in name for name in indexes(nodes))
