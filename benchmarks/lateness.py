@@ -10,7 +10,7 @@ from benchmarks.stack import Stack
 from shared import database, wakeup
 from shared.runs import moves
 from shared.runs.lifecycle import Delivery
-from shared.runs.moves import NewTimer
+from shared.runs.moves import NewJob
 
 RATE = 200
 ALONE = 40
@@ -53,7 +53,7 @@ async def _at_once(stack: Stack) -> list[float]:
     """Runs due when they are written, as a job without a time will be."""
     pool = database.open_pool(stack.postgres.url, name="bench", connections=1, pin_plans=True)
     redis = wakeup.connect(stack.services.environment["REDIS_URL"])
-    timer = NewTimer(1, stack.sink_url, "POST", None, None, 15.0, 0.0, None, Delivery.AT_LEAST_ONCE)
+    timer = NewJob(1, stack.sink_url, "POST", None, None, 15.0, 0.0, None, Delivery.AT_LEAST_ONCE)
     async with pool:
         for _ in range(ALONE):
             async with pool.connection() as connection:

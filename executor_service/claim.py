@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from executor_service.lease import Lease
 from executor_service.lock import ClaimLock
+from executor_service.occur import let_occur
 from shared import database, wakeup
 from shared.runs import moves
 from shared.runs.moves import Claim, Held
@@ -20,6 +21,7 @@ from shared.settings import ExecutorSettings
 # claiming goes.
 ON_TIME_SECONDS = 5.0
 KEPT_FROM_BACKLOG = 8  # one place in so many is for what is on time, and for it alone
+OVERDUE_AT_ONCE = 100  # next occurrences: each may add many rows to history
 EVER_SECONDS = 400 * 365 * 86_400.0
 # A wake-up polls this long before the run is due: late enough that neighbours come along in one
 # claim.
@@ -152,35 +154,54 @@ class Claimer:
         ):
             if monotonic() < self._unsure_until:
                 await self._give_back_strays(connection)
-            now = await self._claim(
-                connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, for_now
-            )
-            room = self._room()
-            share = most // 10 if room > settings.room // KEPT_FROM_BACKLOG else 0
-            for_backlog = min(most - now, max(room - settings.room // 2, share))
-            backlog = await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, for_backlog)
+            # Until the commit's answer is here, the claim may be made and we not know of it.
+            was_unsure_until, self._unsure_until = self._unsure_until, monotonic() + UNSURE_SECONDS
+            async with connection.transaction():
+                occurred = await self._let_occur(connection)
+                now = await self._claim(
+                    connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, for_now
+                )
+                room = self._room() - len(now)
+                share = most // 10 if room > settings.room // KEPT_FROM_BACKLOG else 0
+                for_backlog = min(most - len(now), max(room - settings.room // 2, share))
+                backlog = await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, for_backlog)
+            self._take(now + backlog)
+            self._unsure_until = was_unsure_until
         CLAIM_SECONDS.observe(monotonic() - started)
-        BATCH.observe(now + backlog)
-        CLAIMED.inc(now + backlog)
-        return now == for_now or 0 < backlog == for_backlog
+        BATCH.observe(len(now) + len(backlog))
+        CLAIMED.inc(len(now) + len(backlog))
+        return bool(occurred) or len(now) == for_now or 0 < len(backlog) == for_backlog
+
+    async def _let_occur(self, connection: database.Connection) -> int:
+        """Let next occurrences occur: those that are on time, and then what is overdue."""
+        settings = self._settings
+        windows = (
+            (ON_TIME_SECONDS, settings.claim_ahead_seconds, settings.claim_batch),
+            (EVER_SECONDS, -ON_TIME_SECONDS, OVERDUE_AT_ONCE),
+        )
+        occurred = 0
+        for late, ahead, most in windows:
+            occurred += await let_occur(
+                connection,
+                late_seconds=late,
+                ahead_seconds=ahead,
+                missed_after_seconds=settings.missed_after_seconds,
+                most=most,
+            )
+        return occurred
 
     async def _claim(
         self, connection: database.Connection, late: float, ahead: float, most: int
-    ) -> int:
+    ) -> list[Claim]:
         if most <= 0:
-            return 0
-        # Until the answer is here, the claim may be made and we not know of it.
-        was_unsure_until, self._unsure_until = self._unsure_until, monotonic() + UNSURE_SECONDS
-        claims = await moves.claim(
+            return []
+        return await moves.claim(
             connection,
             executor_id=self._lease.executor_id,
             late_seconds=late,
             ahead_seconds=ahead,
             most=most,
         )
-        self._take(claims)
-        self._unsure_until = was_unsure_until
-        return len(claims)
 
     async def _give_back_strays(self, connection: database.Connection) -> None:
         """Give back what was claimed in our name by a claim whose answer never came.

@@ -316,7 +316,7 @@ def _is_fresh(claim: Claim, now: float) -> bool:
 
     A retry, a replay, backlog, or what was put off, gives way to what is.
     """
-    return claim.due_at == claim.scheduled_for and claim.due_at / 1e6 > now - ON_TIME_SECONDS
+    return claim.due_at == claim.instant and claim.due_at / 1e6 > now - ON_TIME_SECONDS
 
 
 def _destination(claim: Claim) -> str:

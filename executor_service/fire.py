@@ -64,13 +64,22 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Skipped:
+    """Not sent, and not to be: it would have begun later than its job allows."""
+
+    error: str
+    status: int | None = None
+    response: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PutOff:
     """Not sent, for want of something of ours: no attempt. To be due again in so many seconds."""
 
     seconds: float
 
 
-Outcome = Delivered | Failed | Refused
+Outcome = Delivered | Failed | Refused | Skipped
 # How long a run is put off when its name could not be asked for.
 RESOLVER_SECONDS = 2.0
 # Who waits more briefly cannot tell a destination that is down from one that takes its time.

@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 from psycopg import DataError, Error, IntegrityError
 
-from executor_service.fire import Delivered, Failed, Outcome, Refused
+from executor_service.fire import Delivered, Failed, Outcome, Refused, Skipped
 from executor_service.retry import next_delay
 from shared import database
 from shared.runs import moves
@@ -30,9 +30,33 @@ LATENESS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600),
 )
 
-MOVES = {"deliver": moves.deliver, "retry": moves.retry, "bury": moves.bury, "doubt": moves.doubt}
+GONE = 410  # RFC 9110, 15.5.11: and likely to be for good
+
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+async def _bury(connection: database.Connection, attempts: Sequence[Attempt]) -> list[int]:
+    """End runs that failed for good. What recurs is paused when its receiver is gone for good."""
+    gone = [
+        each.claim.job_id for each in attempts if each.http_status == GONE and each.claim.recurs
+    ]
+    if not gone:
+        return await moves.bury(connection, attempts)
+    async with connection.transaction():
+        buried = await moves.bury(connection, attempts)
+        paused = await moves.pause_recurring(connection, [job for job in gone if job in buried])
+    await moves.hold(connection, paused)
+    return buried
+
+
+MOVES = {
+    "deliver": moves.deliver,
+    "retry": moves.retry,
+    "bury": _bury,
+    "doubt": moves.doubt,
+    "skip": moves.skip,
+}
 
 
 class _GivenBack(NamedTuple):
@@ -184,6 +208,8 @@ def _decide(
             return "deliver", attempt
         case Refused(error):
             return "bury", attempt._replace(error=error)
+        case Skipped(error):
+            return "skip", attempt._replace(error=error)
         case Failed(error) if claim.is_at_most_once and outcome.was_sent:
             # An answer is an answer; without one, nobody knows. Never a second request of ours.
             return "bury" if outcome.status else "doubt", attempt._replace(error=error)
@@ -196,4 +222,4 @@ def _decide(
 
 def _planned_for(claim: Claim) -> int:
     """Epoch microseconds from which this attempt is late."""
-    return claim.scheduled_for if claim.attempt == 1 else max(claim.due_at, claim.age_from)
+    return claim.instant if claim.attempt == 1 else max(claim.due_at, claim.age_from)

@@ -35,6 +35,15 @@ def is_too_old(claim: Claim, policy: RetryPolicy, moment: float) -> bool:
     return policy.max_age is not None and moment > claim.age_from / 1e6 + policy.max_age
 
 
+def is_too_late(claim: Claim, moment: float) -> bool:
+    """Whether a run may not begin at this moment (epoch seconds) any more. A retry or replay may."""
+    return (
+        claim.max_lateness_seconds is not None
+        and claim.attempt == 1
+        and moment > claim.instant / 1e6 + claim.max_lateness_seconds
+    )
+
+
 def delay_after(policy: RetryPolicy, attempt: int, *, spread: float | None = None) -> float | None:
     """Seconds to wait after a failed attempt (the first is 1); None when it was the last.
 

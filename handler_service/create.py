@@ -6,6 +6,7 @@ together. Measured on 2 shared cores: one transaction per request 2,700 creates 
 """
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -17,27 +18,27 @@ from handler_service.announce import Announcer
 from handler_service.problems import Unavailable
 from shared import database
 from shared.runs import moves
-from shared.runs.moves import NewTimer
+from shared.runs.moves import Created, NewJob
 
 WRITERS = 2  # statements under way at once: one commits while the next one gathers
 ROWS_MAX = 500  # rows in one statement
 
-CREATED = Counter("onthedot_timers_created", "Timers accepted, each durable.")
+CREATED = Counter("onthedot_jobs_created", "Jobs accepted, each durable.")
 GROUP = Histogram(
-    "onthedot_create_group_size", "Timers written by one statement.", buckets=(1, 5, 20, 100, 500)
+    "onthedot_create_group_size", "Jobs written by one statement.", buckets=(1, 5, 20, 100, 500)
 )
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class _Waiting(NamedTuple):
-    timer: NewTimer
+    job: NewJob
     since: float
-    created: asyncio.Future[int]
+    created: asyncio.Future[Created]
 
 
 class GroupCommit:
-    """Creates timers, many requests at a time."""
+    """Creates jobs, many requests at a time."""
 
     def __init__(
         self,
@@ -54,26 +55,26 @@ class GroupCommit:
         self._waiting: list[_Waiting] = []
         self._writers: set[asyncio.Task[None]] = set()
 
-    async def create(self, timer: NewTimer) -> int:
-        """Answer the timer's id once its row is committed.
+    async def create(self, job: NewJob) -> Created:
+        """Answer the job once its row is committed.
 
         Raises Unavailable when the write did not begin, or did not end, within the time to wait. In
-        the first case nothing is left behind; in the second the timer may exist.
+        the first case nothing is left behind; in the second the job may exist.
         """
         if len(self._waiting) >= self._waiting_max:
-            raise Unavailable("Too many timers are waiting to be written; try again.")
-        created: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(timer, monotonic(), created))
+            raise Unavailable("Too many jobs are waiting to be written; try again.")
+        created: asyncio.Future[Created] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(job, monotonic(), created))
         if len(self._writers) < WRITERS:
             self._writers.add(asyncio.create_task(self._write()))
         return await created
 
-    async def create_together(self, timers: list[NewTimer]) -> list[int]:
-        """Answer the timers' ids, in order, once all of them are committed: all or none."""
+    async def create_together(self, jobs: list[NewJob]) -> list[Created]:
+        """Answer the jobs, in order, once all of them are committed: all or none."""
         async with asyncio.timeout(self._wait_seconds), self._pool.connection() as connection:
-            ids = await moves.create(connection, timers)
-        self._announce(timers)
-        return ids
+            created = await moves.create(connection, jobs)
+        self.announce(jobs)
+        return created
 
     async def close(self) -> None:
         """Finish what is being written."""
@@ -102,20 +103,20 @@ class GroupCommit:
             await self._write_group(group)
 
     async def _write_group(self, group: list[_Waiting]) -> None:
-        timers = [waiting.timer for waiting in group]
+        jobs = [waiting.job for waiting in group]
         try:
             async with asyncio.timeout(self._wait_seconds), self._pool.connection() as connection:
-                ids = await moves.create(connection, timers)
+                created = await moves.create(connection, jobs)
         except (DataError, IntegrityError) as error:
             await self._write_apart(group, error)
         except (Error, TimeoutError, OSError) as error:
-            log.warning("timers.not_created", error=type(error).__name__, timers=len(group))
+            log.warning("jobs.not_created", error=type(error).__name__, jobs=len(group))
             for waiting in group:
                 _settle(waiting.created, Unavailable())
         else:
-            for waiting, job_id in zip(group, ids, strict=True):
-                _settle(waiting.created, job_id)
-            self._announce(timers)
+            for waiting, each in zip(group, created, strict=True):
+                _settle(waiting.created, each)
+            self.announce(jobs)
 
     async def _write_apart(self, group: list[_Waiting], error: Exception) -> None:
         """Keep one row that the database refuses from refusing the others that came with it."""
@@ -125,14 +126,14 @@ class GroupCommit:
         for waiting in group:
             await self._write_group([waiting])
 
-    def _announce(self, timers: list[NewTimer]) -> None:
+    def announce(self, jobs: Sequence[NewJob]) -> None:
         """Count what was created and say so to the executors."""
-        CREATED.inc(len(timers))
-        GROUP.observe(len(timers))
-        self._announcer.due_in(min(timer.delay_seconds for timer in timers))
+        CREATED.inc(len(jobs))
+        GROUP.observe(len(jobs))
+        self._announcer.due_in(min(job.delay_seconds for job in jobs))
 
 
-def _settle(created: asyncio.Future[int], outcome: int | Exception) -> None:
+def _settle(created: asyncio.Future[Created], outcome: Created | Exception) -> None:
     if created.done():
         return
     if isinstance(outcome, Exception):

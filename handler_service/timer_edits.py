@@ -49,7 +49,7 @@ async def edit_timer(request: Request, timer_id: TimerId) -> Response:
         if present is None:
             raise TimerNotFound(timer_id)
         edit = _edit(context, wanted, present)
-        if not await moves.edit(connection, job_id=timer_id, edit=edit, **whose):
+        if await moves.edit(connection, job_id=timer_id, edit=edit, **whose) is None:
             if await reads.request(connection, timer_id=timer_id, **whose) is None:
                 raise TimerNotFound(timer_id)  # cancelled just now
             raise TimerHasBegun(timer_id)

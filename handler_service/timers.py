@@ -21,7 +21,7 @@ from handler_service.schemas.timers import (
     TimerPage,
 )
 from shared.runs import moves
-from shared.runs.moves import NewTimer
+from shared.runs.moves import NewJob
 
 BATCH_BYTES_MAX = 8_388_608
 # A client that escapes whatever is not ASCII needs so many bytes for one that we send ("é", "😀").
@@ -48,7 +48,7 @@ async def create_timer(request: Request) -> Response:
     context = Context.of(request)
     timer = await bodies.read(request, TimerIn, bytes_max=timer_bytes_max(context))
     [new] = _new(context, [timer], places=["#"])
-    timer_id = await context.group_commit.create(new)
+    timer_id = (await context.group_commit.create(new)).job_id
     return answers.json(
         {"id": timer_id, "time_left": timer.delay_seconds},
         status=201,
@@ -72,10 +72,10 @@ async def create_timers(request: Request) -> Response:
     batch = await bodies.read(request, TimerBatchIn, bytes_max=BATCH_BYTES_MAX)
     places = [f"#/timers/{place}" for place in range(len(batch.timers))]
     new = _new(context, batch.timers, places=places)
-    ids = await context.group_commit.create_together(new)
+    created = await context.group_commit.create_together(new)
     data = [
-        {"id": timer_id, "time_left": timer.delay_seconds}
-        for timer_id, timer in zip(ids, batch.timers, strict=True)
+        {"id": each.job_id, "time_left": timer.delay_seconds}
+        for each, timer in zip(created, batch.timers, strict=True)
     ]
     return answers.json({"data": data}, status=201)
 
@@ -156,12 +156,12 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
     return Response(status_code=204)
 
 
-def _new(context: Context, timers: Sequence[TimerIn], *, places: Sequence[str]) -> list[NewTimer]:
+def _new(context: Context, timers: Sequence[TimerIn], *, places: Sequence[str]) -> list[NewJob]:
     """Make rows of timers; refuse those whose payload is too large by their places in the body."""
     payloads = [timer.encoded_payload(timer.headers) for timer in timers]
     check_sizes(payloads, places, bytes_max=context.settings.payload_bytes_max)
     return [
-        NewTimer(
+        NewJob(
             application_id=context.application_id,
             url=timer.url,
             method=timer.method,

@@ -147,6 +147,10 @@ class ExecutorSettings(Settings):
     claim_ahead_seconds: Seconds = Field(
         1.2, description="how far before its instant a run may be claimed; more than poll_seconds"
     )
+    missed_after_seconds: Seconds = Field(
+        30.0,
+        description="an occurrence of a job that recurs is missed, not late, when overdue by more",
+    )
     claim_batch: int = Field(
         500,
         ge=1,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -37,6 +38,8 @@ from shared.runs.lifecycle import (
 
 Instant = DateTime(timezone=True)
 NOW = text("now()")
+# The host of a URL, as it stands there, in lower case as far as it is ASCII.
+HOST = r"""lower(substring(url from '^[^:]+://(\[[^]]*\]|[^/?#:]*)') collate "C")"""
 metadata = MetaData()
 
 
@@ -68,7 +71,7 @@ applications = Table(
     ),
 )
 
-# The definition: what to call and when.
+# The definition: what to call and when. A timer is a job that runs once.
 jobs = Table(
     "jobs",
     metadata,
@@ -81,10 +84,23 @@ jobs = Table(
     Column("timeout_seconds", Double, nullable=False),
     Column("retry", JSONB),  # as `RetryPolicy` writes it; null: the default policy
     Column("delivery", Text, nullable=False, server_default=Delivery.AT_LEAST_ONCE.value),
-    Column("run_at", Instant, nullable=False),  # the nominal instant of a job that runs once
+    # The nominal instant of its next run; when there is none any more, of its last.
+    Column("run_at", Instant, nullable=False),
     Column("state", Text, nullable=False, server_default=JobState.ACTIVE.value),
     Column("created_at", Instant, nullable=False, server_default=NOW),
     Column("updated_at", Instant, nullable=False, server_default=NOW),
+    Column("user_id", Text),  # whose it is, in the caller's words
+    Column("key", Text),  # the caller's own name for it
+    Column("labels", JSONB),  # {"name": "value"}; null: none. Found by `job_labels`
+    Column("recurrence", JSONB),  # as `Recurrence` writes it; null: it runs once
+    Column("delay_seconds", Double),  # of a job with a key, whose delay may be restarted
+    Column("max_lateness_seconds", Double),  # begun later than this, a run is skipped; null: never
+    Column("contract", Text),  # the older contract that made it and answers it; null: none
+    # The nominal instant of the newest run that began or ended; null: that of its only one.
+    Column("last_run_for", Instant),
+    Column("runs_made", Integer, nullable=False, server_default=text("1")),  # for the ledger
+    Column("runs_begun", Integer, nullable=False, server_default=text("0")),  # for `max_runs`
+    Column("version", Integer, nullable=False, server_default=text("1")),  # grows with each change
     CheckConstraint(_one_of("state", JobState), name="jobs_state"),
     CheckConstraint("timeout_seconds > 0 and timeout_seconds <= 120", name="jobs_timeout_seconds"),
     CheckConstraint(_one_of("delivery", Delivery), name="jobs_delivery"),
@@ -93,6 +109,52 @@ jobs = Table(
         "(retry ->> 'max_attempts')::integer between 1 and 100", name="jobs_retry_has_an_end"
     ),
     CheckConstraint("run_at < '10000-01-01 00:00:00+00'", name="jobs_run_at_has_four_digits"),
+    CheckConstraint("max_lateness_seconds >= 0", name="jobs_max_lateness_seconds"),
+    # A job that was ended gives its key away.
+    Index(
+        "jobs_key",
+        "application_id",
+        "key",
+        unique=True,
+        postgresql_where=text("key is not null and state <> 'ended'"),
+    ),
+    Index("jobs_by_instant", "application_id", "run_at", "id"),
+    Index(
+        "jobs_of_user",
+        "application_id",
+        "user_id",
+        "run_at",
+        "id",
+        postgresql_where=text("user_id is not null"),
+    ),
+    Index("jobs_of_host", "application_id", text(HOST), "run_at", "id"),
+    # Read by the forecast.
+    Index(
+        "jobs_that_recur",
+        "application_id",
+        "id",
+        postgresql_where=text("recurrence is not null"),
+    ),
+    Index(
+        "jobs_of_contract",
+        "application_id",
+        "contract",
+        "id",
+        postgresql_where=text("contract is not null"),
+    ),
+)
+
+# The labels of jobs once more, in an order that a list can be read by.
+job_labels = Table(
+    "job_labels",
+    metadata,
+    Column("application_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("run_at", Instant, nullable=False),
+    Column("job_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job_id", "name", name="job_labels_of_job"),
+    Index("job_labels_by_instant", "application_id", "name", "value", "run_at", "job_id"),
 )
 
 # The due queue: one row per outstanding run, gone when the run ends.
@@ -101,7 +163,8 @@ schedules = Table(
     metadata,
     Column("job_id", BigInteger, nullable=False),
     Column("scheduled_for", Instant, nullable=False),  # the nominal instant; never moves
-    Column("due_at", Instant, nullable=False),  # when to act next; moves on retry and release
+    # When to act next; moves on retry and release. Infinity while its job is paused.
+    Column("due_at", Instant, nullable=False),
     Column("executor_id", UUID(as_uuid=True)),  # who holds the claim
     Column("fence", Integer, nullable=False, server_default=text("0")),  # grows with each claim
     Column("attempt", SmallInteger, nullable=False, server_default=text("0")),  # attempts spent
@@ -111,6 +174,9 @@ schedules = Table(
     # A person asked for it again: then its policy counts from here, without what was spent before.
     Column("replayed_at", Instant),
     Column("attempts_forgiven", SmallInteger, nullable=False, server_default=text("0")),
+    # The next occurrence of a job that recurs. Not to be claimed before the one after it is here.
+    Column("is_next", Boolean, nullable=False, server_default=text("false")),
+    Column("spread_seconds", Double),  # how long after `scheduled_for` jitter planned it; null: 0
     PrimaryKeyConstraint("job_id", "scheduled_for", name="schedules_run"),
     CheckConstraint(_one_of("state", OUTSTANDING), name="schedules_state"),
     CheckConstraint(
@@ -123,9 +189,14 @@ schedules = Table(
     CheckConstraint(
         "attempts_forgiven between 0 and attempt", name="schedules_forgives_what_was_spent"
     ),
-    # Read by claim, rescue and the forecast. Not partial on state: then a claim would have to
-    # move the row's index entries (no HOT update), which costs more than skipping what executes.
-    Index("schedules_due", "due_at"),
+    CheckConstraint(
+        "not is_next or (state = 'pending' and attempt = 0)", name="schedules_next_is_pending"
+    ),
+    # Read by claim, rescue, the forecast and lists. Not partial on state: then a claim would have
+    # to move the row's index entries (no HOT update), which costs more than skipping what executes.
+    Index("schedules_due", "due_at", "job_id"),
+    Index("schedules_one_next", "job_id", unique=True, postgresql_where=text("is_next")),
+    Index("schedules_next_due", "due_at", postgresql_where=text("is_next")),
     # A queue's rows live seconds: room on each page for the claim's new version, early vacuum.
     postgresql_with={
         "fillfactor": "70",
@@ -171,7 +242,24 @@ executions = Table(
         "scheduled_for",
         postgresql_where=text(f"{_one_of('state', DEAD_LETTERS)} and replayed_at is null"),
     ),
+    # Read by lists and statistics. What ends at about the same time lies together: cheap to append.
+    Index("executions_by_end", "state", "finished_at", "job_id", "scheduled_for", "attempt"),
     postgresql_partition_by="range (finished_at)",
+)
+
+# The first answer to each request that came with an Idempotency-Key, for as long as it is kept.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("application_id", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of what was asked
+    Column("status", SmallInteger, nullable=False),
+    Column("headers", JSONB, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", Instant, nullable=False, server_default=NOW),
+    PrimaryKeyConstraint("application_id", "key", name="idempotency_keys_of_application"),
+    Index("idempotency_keys_by_age", "created_at"),
 )
 
 # One row per running executor process; a lapsed heartbeat is the lease's end.

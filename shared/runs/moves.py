@@ -11,7 +11,7 @@ psycopg would dump a list element by element in Python, ten times as slow (12 µ
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from shared.database import Connection
 from shared.runs.lifecycle import LIFE, Delivery
@@ -29,11 +29,48 @@ RESCUES = ("rescue_unsent", "doubt_abandoned", "bury_abandoned", "rescue")
 # Attempts are counted on by replays, in two bytes.
 REPLAYED_ATTEMPT_MAX = 30_000
 
-SQL = {name: _load(name) for name in [*(move.name for move in LIFE), "lapsed", "held", "orphans"]}
+# The columns of a job that may be changed, and the type that their values are written as.
+CHANGEABLE = {
+    "url": "",
+    "method": "",
+    "headers": "::jsonb",
+    "payload": "::bytea",
+    "timeout_seconds": "",
+    "retry": "::jsonb",
+    "delivery": "",
+    "delay_seconds": "",
+    "user_id": "",
+    "labels": "::jsonb",
+    "recurrence": "::jsonb",
+    "max_lateness_seconds": "",
+}
+_FORGET_LABELS = b"delete from job_labels where job_id = %(job_id)s"
+_LABEL = b"""
+insert into job_labels (application_id, name, value, run_at, job_id)
+select application_id, label.key, label.value, run_at, id
+from jobs, jsonb_each_text(labels) as label
+where id = %(job_id)s
+"""
+_MOVE_LABELS = b"""
+update job_labels set run_at = jobs.run_at from jobs where job_id = %(job_id)s and id = job_id
+"""
+_PAUSE_RECURRING = b"""
+update jobs
+set state = 'paused', version = version + 1, updated_at = now()
+where id = any(%(job_ids)s::bigint[]) and recurrence is not null and state = 'active'
+returning id
+"""
+Item = TypeVar("Item")
+
+READS = ("lapsed", "held", "orphans", "heads")
+SQL = {name: _load(name) for name in [*(move.name for move in LIFE), *READS]}
 
 
-class NewTimer(NamedTuple):
-    """What to call and after how many seconds; valid already."""
+class NewJob(NamedTuple):
+    """What to call, when, and how; valid already.
+
+    When: at `run_at`, or after `delay_seconds`. Of a job that recurs that is the first occurrence.
+    """
 
     application_id: int
     url: str
@@ -44,10 +81,29 @@ class NewTimer(NamedTuple):
     delay_seconds: float
     retry: str | None  # `RetryPolicy.document()`
     delivery: Delivery
+    run_at: int | None = None  # epoch microseconds
+    user_id: str | None = None
+    key: str | None = None
+    labels: str | None = None  # a JSON object of strings
+    recurrence: str | None = None  # `Recurrence.document()`
+    jitter_seconds: float | None = None
+    max_lateness_seconds: float | None = None
+    contract: str | None = None
+
+
+class Created(NamedTuple):
+    """A job that was created."""
+
+    job_id: int
+    run_at: int  # epoch microseconds of its first run
 
 
 class Edit(NamedTuple):
-    """What to change of a job: the names in `changed`, which are the other fields'."""
+    """What to change of a job: the names in `changed`, which are the other fields'.
+
+    `run_at` or `delay_seconds` move its run to another instant; with them go `recurrence`,
+    `jitter_seconds` (by which `spread_seconds` is reckoned).
+    """
 
     changed: Sequence[str]
     url: str | None = None
@@ -58,6 +114,44 @@ class Edit(NamedTuple):
     delay_seconds: float | None = None
     retry: str | None = None
     delivery: str | None = None
+    run_at: int | None = None  # epoch microseconds
+    user_id: str | None = None
+    labels: str | None = None
+    recurrence: str | None = None
+    max_lateness_seconds: float | None = None
+    spread_seconds: float | None = None
+
+
+class Head(NamedTuple):
+    """The next occurrence of a job that recurs, due about now; locked until we commit."""
+
+    job_id: int
+    scheduled_for: int  # epoch microseconds
+    now: int  # epoch microseconds, of the database's clock
+    job_state: str
+    recurrence: dict[str, Any]  # for `Recurrence.read`
+    runs_begun: int
+    is_busy: bool  # another run of the job has begun, or is about to, and has not ended
+
+
+class Occurrence(NamedTuple):
+    """A next occurrence that may be claimed now, and the one that takes its place."""
+
+    job_id: int
+    scheduled_for: int  # epoch microseconds
+    next_for: int | None  # epoch microseconds; None: it was the last
+    spread_seconds: float
+
+
+class PassedOver(NamedTuple):
+    """A next occurrence that ends unsent, with those after it, and the one that is next then."""
+
+    job_id: int
+    scheduled_for: int  # epoch microseconds
+    passed: Sequence[int]  # epoch microseconds, the first of them included
+    next_for: int | None
+    spread_seconds: float
+    reason: str
 
 
 class DeadLetters(NamedTuple):
@@ -81,7 +175,8 @@ class Claim(NamedTuple):
     fence: int
     attempt: int  # the number of the attempt that this claim may make, from 1
     attempts_forgiven: int  # of these, spent before a replay
-    age_from: int  # epoch microseconds: the instant, or the replay, from which `max_age` counts
+    instant: int  # epoch microseconds: `scheduled_for`, and the jitter of its job
+    replayed_at: int | None  # epoch microseconds
     url: str
     method: str
     headers: dict[str, str] | None
@@ -89,9 +184,16 @@ class Claim(NamedTuple):
     timeout_seconds: float
     retry: dict[str, Any] | None  # for `RetryPolicy.read`
     is_at_most_once: bool
+    max_lateness_seconds: float | None
+    recurs: bool
     signing_secret: bytes
     previous_secret: bytes | None  # while a rotation overlaps
     executor_id: str
+
+    @property
+    def age_from(self) -> int:
+        """Epoch microseconds of the instant, or the replay, from which `max_age` counts."""
+        return self.instant if self.replayed_at is None else self.replayed_at
 
 
 class Held(NamedTuple):
@@ -115,34 +217,181 @@ class Attempt(NamedTuple):
     retry_in_seconds: float | None = None  # None: there is no next attempt
 
 
-async def create(connection: Connection, timers: Sequence[NewTimer]) -> list[int]:
-    """Create a job and its pending run for each; answer their ids, in order."""
-    headers = [timer.headers for timer in timers]
-    payloads = [timer.payload for timer in timers]
-    retries = [timer.retry for timer in timers]
+async def create(connection: Connection, jobs: Sequence[NewJob]) -> list[Created]:
+    """Create each job and its first run, pending; answer them in order.
+
+    Raises UniqueViolation of `jobs_key` when a job of the application has the key already.
+    """
+    payloads = [job.payload for job in jobs]
     values = {
-        "application_ids": _array([timer.application_id for timer in timers]),
-        "urls": [timer.url for timer in timers],
-        "methods": _array([timer.method for timer in timers]),
-        "headers": headers if any(headers) else None,
+        "application_ids": _array([job.application_id for job in jobs]),
+        "urls": [job.url for job in jobs],
+        "methods": _array([job.method for job in jobs]),
+        "headers": _given([job.headers for job in jobs]),
         "payloads": None if all(payload is None for payload in payloads) else payloads,
-        "timeouts": _array([timer.timeout_seconds for timer in timers]),
-        "delays": _array([timer.delay_seconds for timer in timers]),
-        "retries": retries if any(retries) else None,
-        "deliveries": None if all(map(_is_default, timers)) else [t.delivery for t in timers],
+        "timeouts": _array([job.timeout_seconds for job in jobs]),
+        "delays": _array([job.delay_seconds for job in jobs]),
+        "retries": _given([job.retry for job in jobs]),
+        "deliveries": None if all(map(_is_default, jobs)) else [job.delivery for job in jobs],
+        "run_ats": _given([job.run_at for job in jobs]),
+        "user_ids": _given([job.user_id for job in jobs]),
+        "keys": _given([job.key for job in jobs]),
+        "labels": _given([job.labels for job in jobs]),
+        "recurrences": _given([job.recurrence for job in jobs]),
+        "jitters": _given([job.jitter_seconds for job in jobs]),
+        "latenesses": _given([job.max_lateness_seconds for job in jobs]),
+        "contracts": _given([job.contract for job in jobs]),
     }
     cursor = await connection.execute(SQL["create"], values)
-    return [row[0] for row in await cursor.fetchall()]
+    return [Created._make(row) for row in await cursor.fetchall()]
 
 
-async def edit(connection: Connection, *, job_id: int, application_id: int, edit: Edit) -> bool:
-    """Change a job whose run has not begun; False when it has, or is over, or never was."""
-    values = edit._asdict() | {
-        "changed": list(edit.changed),
+async def edit(
+    connection: Connection, *, job_id: int, application_id: int, edit: Edit
+) -> int | None:
+    """Change a job, in the caller's transaction, and answer the instant of its run.
+
+    Epoch microseconds; None when there is nothing that has not begun. Both rows change in one
+    transaction: a claim sees both as they were, or as they are.
+    """
+    is_retimed = "run_at" in edit.changed or "delay_seconds" in edit.changed
+    values = {
         "job_id": job_id,
         "application_id": application_id,
+        "is_retimed": is_retimed,
+        "run_at": edit.run_at if "run_at" in edit.changed else None,
+        "delay_seconds": edit.delay_seconds if "delay_seconds" in edit.changed else None,
+        "is_next": edit.recurrence is not None,
+        "spread": edit.spread_seconds,
     }
-    return bool(await _record(connection, "edit", values))
+    cursor = await connection.execute(SQL["edit"], values)
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    await change(connection, job_id=job_id, edit=edit, instant=row[0])
+    return int(row[0])
+
+
+async def rearm(connection: Connection, *, job_id: int, application_id: int, edit: Edit) -> bool:
+    """Give a job whose run is over another one, changed like this; False: it is not over.
+
+    In the caller's transaction. `edit` says when.
+    """
+    values = {
+        "job_id": job_id,
+        "application_id": application_id,
+        "run_at": edit.run_at,
+        "delay_seconds": edit.delay_seconds,
+        "is_next": edit.recurrence is not None,
+        "spread": edit.spread_seconds,
+    }
+    cursor = await connection.execute(SQL["rearm"], values)
+    row = await cursor.fetchone()
+    if row is None:
+        return False
+    await change(connection, job_id=job_id, edit=edit, instant=row[0])
+    return True
+
+
+async def change(connection: Connection, *, job_id: int, edit: Edit, instant: int | None) -> None:
+    """Write what changed into a job's row; no move of a run, but part of one, and after it.
+
+    The row of the run is locked first, as by every move: so that two of them cannot lock each
+    other out.
+    """
+    columns = [name for name in CHANGEABLE if name in edit.changed]
+    values: dict[str, Any] = {name: getattr(edit, name) for name in columns}
+    settings = [f"{name} = %({name})s{CHANGEABLE[name]}" for name in columns]
+    if instant is not None:
+        values["instant"] = instant
+        settings.append(
+            "run_at = to_timestamp(%(instant)s / 1000000)"
+            " + mod(%(instant)s, 1000000) * interval '1 microsecond'"
+        )
+    settings.append("version = version + 1, updated_at = now()")
+    statement = f"update jobs set {', '.join(settings)} where id = %(job_id)s"  # noqa: S608  # our names
+    await connection.execute(statement.encode(), values | {"job_id": job_id})
+    if "labels" in edit.changed:
+        await connection.execute(_FORGET_LABELS, {"job_id": job_id})
+        await connection.execute(_LABEL, {"job_id": job_id})
+    elif instant is not None:
+        await connection.execute(_MOVE_LABELS, {"job_id": job_id})
+
+
+async def heads(
+    connection: Connection, *, late_seconds: float, ahead_seconds: float, most: int
+) -> list[Head]:
+    """Lock the earliest next occurrences due in a window around now, and answer them."""
+    values = {"late_seconds": late_seconds, "ahead_seconds": ahead_seconds, "most": most}
+    cursor = await connection.execute(SQL["heads"], values, binary=True)
+    return [Head._make(row) for row in await cursor.fetchall()]
+
+
+async def occur(connection: Connection, occurrences: Sequence[Occurrence]) -> list[int]:
+    """Let next occurrences be claimed, and make those after them; answer the jobs it moved.
+
+    A job that was paused or ended meanwhile is left as it is.
+    """
+    values = {
+        "job_ids": _array([each.job_id for each in occurrences]),
+        "scheduled_fors": _array([each.scheduled_for for each in occurrences]),
+        "next_fors": _array([each.next_for for each in occurrences]),
+        "spreads": _array([each.spread_seconds for each in occurrences]),
+    }
+    return await _record(connection, "occur", values)
+
+
+async def pass_over(connection: Connection, passed: PassedOver) -> bool:
+    """End occurrences unsent, and go on with the next one that is not."""
+    values = {
+        "job_id": passed.job_id,
+        "scheduled_for": passed.scheduled_for,
+        "passed": list(passed.passed),
+        "next_for": passed.next_for,
+        "spread": passed.spread_seconds,
+        "reason": passed.reason,
+    }
+    return bool(await _record(connection, "pass_over", values))
+
+
+async def wait(connection: Connection, waiting: Sequence[Head], *, seconds: float) -> list[int]:
+    """Put off next occurrences that come after a run which is still at it."""
+    values = {
+        "job_ids": _array([head.job_id for head in waiting]),
+        "scheduled_fors": _array([head.scheduled_for for head in waiting]),
+        "seconds": seconds,
+    }
+    return await _record(connection, "wait", values)
+
+
+async def hold(connection: Connection, job_ids: Sequence[int]) -> list[int]:
+    """Hold what is pending of paused jobs until they are resumed."""
+    return await _record(connection, "hold", {"job_ids": list(job_ids)})
+
+
+async def resume(connection: Connection, *, job_id: int) -> bool:
+    """Make due again what was held of a job; the job is active by now, and that is committed."""
+    return bool(await _record(connection, "resume", {"job_id": job_id}))
+
+
+async def trigger(connection: Connection, *, job_id: int, application_id: int) -> int | None:
+    """Make a run that is due now; answer its instant in epoch microseconds.
+
+    None: there is no such job, or it was ended.
+    """
+    values = {"job_id": job_id, "application_id": application_id}
+    cursor = await connection.execute(SQL["trigger"], values)
+    row = await cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+async def pause_recurring(connection: Connection, job_ids: Sequence[int]) -> list[int]:
+    """Pause the jobs among these that recur, for a reason of ours; answer which.
+
+    What is pending of them is to be held when that is committed.
+    """
+    cursor = await connection.execute(_PAUSE_RECURRING, {"job_ids": list(job_ids)})
+    return [row[0] for row in await cursor.fetchall()]
 
 
 async def claim(
@@ -199,6 +448,12 @@ async def bury(connection: Connection, attempts: Sequence[Attempt]) -> list[int]
     return await _record(connection, "bury", values)
 
 
+async def skip(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
+    """End the runs that would have begun later than their jobs allow."""
+    values = columns(attempts) | {"errors": [attempt.error for attempt in attempts]}
+    return await _record(connection, "skip", values)
+
+
 async def doubt(connection: Connection, attempts: Sequence[Attempt]) -> list[int]:
     """End the at-most-once runs of which nobody knows whether they were processed."""
     values = columns(attempts) | {"errors": [attempt.error for attempt in attempts]}
@@ -243,8 +498,12 @@ async def list_orphans(connection: Connection) -> int:
     return cursor.rowcount
 
 
-async def cancel(connection: Connection, *, job_id: int, application_id: int) -> bool:
-    """Cancel what is pending of a job and end the job; False when nothing of it was pending."""
+async def cancel(connection: Connection, *, job_id: int, application_id: int | None) -> bool:
+    """Cancel what is pending of a job and end the job; False when nothing of it was pending.
+
+    `application_id` is the caller's; None when it is us who asks.
+    Of a job that recurs, ask again until nothing is: an occurrence may be made meanwhile.
+    """
     values = {"job_id": job_id, "application_id": application_id}
     return bool(await _record(connection, "cancel", values))
 
@@ -282,8 +541,13 @@ def columns(attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
-def _is_default(timer: NewTimer) -> bool:
-    return timer.delivery == Delivery.AT_LEAST_ONCE
+def _is_default(job: NewJob) -> bool:
+    return job.delivery == Delivery.AT_LEAST_ONCE
+
+
+def _given(values: list[Item | None]) -> list[Item | None] | None:
+    """A column of which nothing is given costs nothing."""
+    return None if all(value is None for value in values) else values
 
 
 def _array(values: Sequence[float | str | None]) -> str:

@@ -129,7 +129,7 @@ async def test_metrics_count_what_was_created(handler: Handler) -> None:
     ).status_code == 201
     assert (await handler.http.post("/timers", json={})).status_code == 422
     after = (await handler.http.get("/metrics")).text
-    created = "onthedot_timers_created_total"
+    created = "onthedot_jobs_created_total"
     assert value_of(after, created) - value_of(before.text, created) == 7
     groups = "onthedot_create_group_size_count"
     assert value_of(after, groups) - value_of(before.text, groups) == 2

@@ -40,6 +40,15 @@ class Arrival(NamedTuple):
     attempt: int
     path: str
     arrived_at: float
+    signed_at: float  # whole seconds of its `webhook-timestamp`
+
+    @property
+    def begun_at(self) -> float:
+        """The latest moment at which it was signed, and so handed to the sender.
+
+        A process that is stopped between that and the first byte sends it when it goes on.
+        """
+        return min(self.arrived_at, self.signed_at + 1.0)
 
 
 class Execution(NamedTuple):
@@ -56,7 +65,7 @@ class Casualty(NamedTuple):
     """An executor that was killed, or stopped and woke to find its claims rescued.
 
     What it sent from `since` on may not have been recorded; what comes of it after `until` was
-    sent when it held nothing any more.
+    begun when it held nothing any more.
     """
 
     executor_id: str
@@ -231,7 +240,7 @@ def _was_abandoned(
         if row.state == "abandoned" and row.attempt == arrival.attempt
     }
     return any(
-        casualty.executor_id in holders and casualty.since <= arrival.arrived_at <= casualty.until
+        casualty.executor_id in holders and casualty.since <= arrival.begun_at <= casualty.until
         for casualty in casualties
     )
 

@@ -25,7 +25,8 @@ async def gather_evidence(stack: Stack) -> Evidence:
 def _arrival(call: Call) -> Arrival:
     _, job_id, due_at = call.webhook_id.split("_")
     attempt = int(call.headers["onthedot-attempt"])
-    return Arrival(int(job_id), int(due_at), attempt, call.path, call.arrived_at)
+    signed_at = float(call.headers["webhook-timestamp"])
+    return Arrival(int(job_id), int(due_at), attempt, call.path, call.arrived_at, signed_at)
 
 
 async def _jobs(connection: psycopg.AsyncConnection) -> dict[int, Job]:

@@ -52,7 +52,7 @@ async def gate(pool: Pool, redis_url: str) -> AsyncIterator[Gate]:
 def aged(gate: Gate, seconds: float, **changes: object) -> Claim:
     """A claim whose run was planned so long ago."""
     since = int((gate.clock.now() - seconds) * 1e6)
-    return a_claim(age_from=since, **changes)
+    return a_claim(instant=since, **changes)
 
 
 async def open_breaker(gate: Gate) -> None:

@@ -10,9 +10,9 @@ from handler_service.create import GroupCommit
 from shared import wakeup
 from shared.database import Pool
 from shared.runs.lifecycle import Delivery
-from shared.runs.moves import NewTimer
+from shared.runs.moves import NewJob
 
-TIMER = NewTimer(
+TIMER = NewJob(
     1, "http://127.0.0.1:9/", "POST", None, None, 5.0, 60.0, None, Delivery.AT_LEAST_ONCE
 )
 

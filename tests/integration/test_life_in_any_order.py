@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from shared.database import Connection
 from shared.runs import moves
 from shared.runs.lifecycle import LIFE, OUTSTANDING, Delivery, RunState
-from shared.runs.moves import Attempt, Claim, DeadLetters, Edit, NewTimer
+from shared.runs.moves import Attempt, Claim, DeadLetters, Edit, NewJob
 from shared.runs.policy import RetryPolicy
 
 Answer = TypeVar("Answer")
@@ -117,8 +117,8 @@ class LifeInAnyOrder(RuleBasedStateMachine):
     @rule(delivery=st.sampled_from(Delivery), max_attempts=st.integers(1, 3))
     def create(self, delivery: Delivery, max_attempts: int) -> None:
         retry = RetryPolicy(max_attempts=max_attempts).document()
-        timer = NewTimer(1, "http://x/", "POST", None, None, 5.0, 0.0, retry, delivery)
-        [job_id] = self.run(moves.create(self.connection, [timer]))
+        timer = NewJob(1, "http://x/", "POST", None, None, 5.0, 0.0, retry, delivery)
+        [(job_id, _)] = self.run(moves.create(self.connection, [timer]))
         self.deliveries[job_id] = delivery
 
     @rule(number=st.integers(0, EXECUTORS - 1), most=st.integers(1, 4))

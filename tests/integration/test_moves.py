@@ -10,7 +10,8 @@ import pytest
 from shared.database import Pool
 from shared.runs import moves
 from shared.runs.lifecycle import LIFE, OUTSTANDING, Delivery, Move, RunState
-from shared.runs.moves import Attempt, Claim, DeadLetters, Edit
+from shared.runs.model import metadata
+from shared.runs.moves import Attempt, Claim, DeadLetters, Edit, Head, Occurrence, PassedOver
 from shared.runs.policy import NO_RETRY, STANDARD_POLICY
 from tests.claims import a_claim
 from tests.conftest import MakeExecutor, MakeRun
@@ -36,7 +37,8 @@ SITUATIONS = (
     *[Situation(f"ended {state}", state) for state in RunState if state not in OUTSTANDING],
     Situation("unknown", None),
 )
-FENCED = {"mark", "deliver", "retry", "bury", "doubt", "release"}
+FENCED = {"mark", "deliver", "retry", "bury", "doubt", "skip", "release"}
+DAILY = '{"every_seconds": 86400}'
 
 
 class Prepared(NamedTuple):
@@ -46,11 +48,20 @@ class Prepared(NamedTuple):
     attempt: int = 1
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     is_marked: bool = False
+    is_next: bool = False
+    is_held: bool = False
+    job_state: str = "active"
 
 
+NEXT = Prepared(attempt=0, is_next=True)
 # What lies longer back than its executor's last heartbeat may have been sent.
 PREPARED = {
     "edit": Prepared(attempt=0),
+    "hold": Prepared(job_state="paused"),
+    "resume": Prepared(is_held=True),
+    "occur": NEXT,
+    "wait": NEXT,
+    "pass_over": NEXT,
     "mark": Prepared(delivery=Delivery.AT_MOST_ONCE),
     "doubt": Prepared(delivery=Delivery.AT_MOST_ONCE, is_marked=True),
     "rescue": Prepared(due_in=-60),
@@ -86,6 +97,12 @@ async def test_a_move_moves_a_run_from_its_source_and_from_nowhere_else(
         attempt=prepared.attempt,
         delivery=prepared.delivery,
     )
+    if not is_executing and prepared.is_next:
+        await run_sql(pool, f"update jobs set recurrence = '{DAILY}'")
+        await run_sql(pool, "update schedules set is_next = true")
+    if prepared.is_held:
+        await run_sql(pool, "update schedules set due_at = 'infinity'")
+    await run_sql(pool, f"update jobs set state = '{prepared.job_state}'")
     if is_executing and prepared.is_marked:
         await run_sql(pool, "update schedules set marked_at = now()")
     if situation.state not in OUTSTANDING:
@@ -113,7 +130,10 @@ async def test_a_move_moves_a_run_from_its_source_and_from_nowhere_else(
     else:
         assert after["schedules"] == []
         assert [row["state"] for row in after["executions"]] == [move.target.value]
-        assert move.name == "cancel" or after["executions"][0]["fence"] == situation.fence
+        assert (
+            move.name in {"cancel", "pass_over"}
+            or after["executions"][0]["fence"] == situation.fence
+        )
 
 
 async def test_what_an_at_most_once_run_may_have_been_sent_is_never_sent_again(
@@ -535,7 +555,7 @@ async def test_a_run_is_planned_once_for_an_instant(pool: Pool, make_run: MakeRu
         )
 
 
-async def make(  # noqa: C901, PLR0911  # one per move
+async def make(  # noqa: C901, PLR0911, PLR0912  # one per move
     move: Move, pool: Pool, claim: Claim
 ) -> bool:
     """Try a move under a claim; answer whether it moved anything."""
@@ -547,9 +567,25 @@ async def make(  # noqa: C901, PLR0911  # one per move
                 return await moves.cancel(connection, job_id=claim.job_id, application_id=1)
             case "edit":
                 edit = Edit(["url"], url="http://new/")
-                return await moves.edit(
-                    connection, job_id=claim.job_id, application_id=1, edit=edit
+                return bool(
+                    await moves.edit(connection, job_id=claim.job_id, application_id=1, edit=edit)
                 )
+            case "hold":
+                return bool(await moves.hold(connection, [claim.job_id]))
+            case "resume":
+                return await moves.resume(connection, job_id=claim.job_id)
+            case "occur":
+                occurrence = Occurrence(claim.job_id, claim.scheduled_for, None, 0.0)
+                return bool(await moves.occur(connection, [occurrence]))
+            case "wait":
+                head = Head(claim.job_id, claim.scheduled_for, 0, "active", {}, 0, is_busy=True)
+                return bool(await moves.wait(connection, [head], seconds=1.0))
+            case "pass_over":
+                passed = [claim.scheduled_for]
+                over = PassedOver(claim.job_id, claim.scheduled_for, passed, None, 0.0, "missed")
+                return await moves.pass_over(connection, over)
+            case "skip":
+                return bool(await moves.skip(connection, [attempt_of(claim)]))
             case "replay":
                 return bool(await moves.replay(connection, DeadLetters(1), most=10))
             case "mark":
@@ -615,7 +651,14 @@ async def snapshot(pool: Pool) -> dict[str, list[dict[str, Any]]]:
     async with pool.connection() as connection:
         for table in ("schedules", "executions"):
             async with connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
-                await cursor.execute(f"select * from {table} order by job_id, attempt")
+                columns = [
+                    # Infinity, where a run is held, is no instant to Python.
+                    f"{column.name}::text" if column.name == "due_at" else column.name
+                    for column in metadata.tables[table].columns
+                ]
+                await cursor.execute(
+                    f"select {', '.join(columns)} from {table} order by job_id, attempt"
+                )
                 tables[table] = await cursor.fetchall()
     return tables
 

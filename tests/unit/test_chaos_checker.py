@@ -25,8 +25,14 @@ FELL = Casualty("victim", since=DUE - 1, until=DUE + 1)
 ABANDONED = Execution(1, 1, "abandoned", "victim")
 
 
-def arrival(*, at: float = DUE + 0.002, attempt: int = 1, path: str = AT_LEAST_ONCE) -> Arrival:
-    return Arrival(1, DUE_US, attempt, path, at)
+def arrival(
+    *,
+    at: float = DUE + 0.002,
+    attempt: int = 1,
+    path: str = AT_LEAST_ONCE,
+    signed_at: float | None = None,
+) -> Arrival:
+    return Arrival(1, DUE_US, attempt, path, at, at if signed_at is None else signed_at)
 
 
 def done(*, attempt: int = 1, started_at: float = DUE + 0.001) -> Execution:
@@ -108,6 +114,21 @@ def test_a_second_call_is_permitted_after_a_rescue_from_one_that_fell() -> None:
     )
     assert broken(case) == set()
     assert judge(case).duplicated == 1, "it is counted all the same"
+
+
+def test_a_call_that_was_signed_before_its_sender_stalled_may_come_when_it_goes_on() -> None:
+    late = FELL.until + 30
+    case = evidence(
+        arrivals=[arrival(at=DUE + 5, attempt=2), arrival(at=late, signed_at=DUE)],
+        executions=[ABANDONED, done(attempt=2)],
+        casualties=[FELL],
+    )
+    assert "doubled" not in broken(case)
+    signed_late = [arrival(at=DUE + 5, attempt=2), arrival(at=late)]
+    case = evidence(
+        arrivals=signed_late, executions=[ABANDONED, done(attempt=2)], casualties=[FELL]
+    )
+    assert "doubled" in broken(case)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +233,8 @@ def test_lateness_is_told_by_its_median_its_hundredth_worst_and_its_worst() -> N
     case = Evidence(
         accepted=[Accepted(job, f"/ok/at_least_once/{job}", 1.0, ASKED_AT) for job in jobs],
         arrivals=[
-            Arrival(job, DUE_US, 1, f"/ok/at_least_once/{job}", DUE + job / 1_000) for job in jobs
+            Arrival(job, DUE_US, 1, f"/ok/at_least_once/{job}", DUE + job / 1_000, DUE)
+            for job in jobs
         ],
         jobs={job: Job(DUE_US, f"/ok/at_least_once/{job}") for job in jobs},
         executions=[Execution(job, 1, "done") for job in jobs],

@@ -126,7 +126,7 @@ def stored(policy: RetryPolicy) -> Any:
 
 def test_no_attempt_begins_after_the_greatest_age_but_the_first() -> None:
     policy = RetryPolicy(max_attempts=9, delays=(10.0,) * 8, jitter=0.0, max_age=60.0)
-    claim = a_claim(retry=stored(policy), age_from=1_000_000_000)
+    claim = a_claim(retry=stored(policy), instant=1_000_000_000)
     assert next_delay(claim, retry_after=None, now=1_050.0) == 10.0
     assert next_delay(claim, retry_after=None, now=1_050.1) is None
     assert next_delay(claim, retry_after=61.0, now=1_000.0) is None

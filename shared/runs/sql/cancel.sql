@@ -1,16 +1,23 @@
--- cancel: pending → cancelled, by the primary key. The run leaves the queue, the job ends.
+-- cancel: pending → cancelled, by the primary key. What is pending of a job leaves the queue, the job ends.
 -- Guard: the run is pending; a claim that commits first wins. Answers the runs it moved.
+-- A next occurrence that a claim was making meanwhile is not seen: ask again after the commit. Were nobody to ask, it
+-- would not occur, for its job has ended.
 with moved as (
     delete from schedules
     using jobs
     where schedules.job_id = %(job_id)s
         and schedules.state = 'pending'
         and jobs.id = schedules.job_id
-        and jobs.application_id = %(application_id)s
+        and (%(application_id)s::integer is null or jobs.application_id = %(application_id)s)
     returning schedules.job_id, schedules.scheduled_for, schedules.attempt
 ),
 ended as (
-    update jobs set state = 'ended', updated_at = now() where id in (select job_id from moved)
+    update jobs
+    set
+        state = 'ended',
+        last_run_for = greatest(last_run_for, (select max(scheduled_for) from moved)),
+        updated_at = now()
+    where id in (select job_id from moved)
 )
 insert into executions (job_id, scheduled_for, attempt, state, finished_at)
 select job_id, scheduled_for, attempt, 'cancelled', now()

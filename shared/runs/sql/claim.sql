@@ -1,6 +1,6 @@
 -- claim: pending → executing, by index schedules_due. Takes the earliest runs due in a window around now.
 -- Guards: the claimer's lease is alive (its row is locked against a rescue until we commit), the run is
--- pending. The fence grows, so whatever an earlier holder still records about the run is refused.
+-- pending, and not the next occurrence of a job that recurs (`occur` first makes the one after it). The fence grows, so whatever an earlier holder still records about the run is refused.
 with holder as materialized (
     select id
     from executors
@@ -13,6 +13,7 @@ due as materialized (
     where due_at > now() - %(late_seconds)s * interval '1 second'
         and due_at <= now() + %(ahead_seconds)s * interval '1 second'
         and state = 'pending'
+        and not is_next
         and exists (select from holder)
     order by due_at
     limit %(most)s
@@ -32,7 +33,15 @@ returning
     schedules.fence,
     schedules.attempt + 1,
     schedules.attempts_forgiven,
-    (extract(epoch from coalesce(schedules.replayed_at, schedules.scheduled_for)) * 1000000)::bigint,
+    (
+        extract(
+            epoch from case
+                when schedules.spread_seconds is null then schedules.scheduled_for
+                else schedules.scheduled_for + schedules.spread_seconds * interval '1 second'
+            end
+        ) * 1000000
+    )::bigint,
+    (extract(epoch from schedules.replayed_at) * 1000000)::bigint,
     jobs.url,
     jobs.method,
     jobs.headers,
@@ -40,5 +49,7 @@ returning
     jobs.timeout_seconds,
     jobs.retry,
     jobs.delivery = 'at_most_once',
+    jobs.max_lateness_seconds,
+    jobs.recurrence is not null,
     applications.signing_secret,
     case when applications.previous_secret_until > now() then applications.previous_signing_secret end

@@ -1,45 +1,41 @@
--- edit: pending → pending, by the primary key. Changes a job whose run has not begun; a new delay counts from now.
+-- edit: pending → pending, by the primary key. Its job changes, and perhaps its instant; a new delay counts from now.
 -- The run's row is replaced, never updated in place: a claim whose snapshot is older than this change finds the old
 -- row gone and does not see the new one, so it cannot fire what the job was before.
--- Guards: the run is pending and no attempt was made; a claim that commits first wins. Answers the runs it moved.
+-- Guards: the run is pending and no attempt was made; of a job that recurs it is the next occurrence; a claim that
+-- commits first wins. Answers the instant of the run it moved.
 with moved as (
     delete from schedules
     using jobs
     where schedules.job_id = %(job_id)s
         and schedules.state = 'pending'
         and schedules.attempt = 0
+        and schedules.is_next = (jobs.recurrence is not null)
         and jobs.id = schedules.job_id
         and jobs.application_id = %(application_id)s
-    returning schedules.job_id, schedules.scheduled_for, schedules.due_at, schedules.fence
+    returning schedules.*
 ),
-edited as (
-    update jobs
-    set
-        url = case when 'url' = any(%(changed)s) then %(url)s else url end,
-        method = case when 'method' = any(%(changed)s) then %(method)s else method end,
-        headers = case when 'headers' = any(%(changed)s) then %(headers)s::jsonb else headers end,
-        payload = case when 'payload' = any(%(changed)s) then %(payload)s::bytea else payload end,
-        timeout_seconds = case
-            when 'timeout_seconds' = any(%(changed)s) then %(timeout_seconds)s else timeout_seconds
-        end,
-        retry = case when 'retry' = any(%(changed)s) then %(retry)s::jsonb else retry end,
-        delivery = case when 'delivery' = any(%(changed)s) then %(delivery)s else delivery end,
-        run_at = case
-            when 'delay_seconds' = any(%(changed)s)
-                then now() + %(delay_seconds)s * interval '1 second'
-            else run_at
-        end,
-        updated_at = now()
+planned as (
+    select
+        moved.job_id,
+        moved.fence,
+        moved.due_at = 'infinity' as is_held,
+        coalesce(
+            to_timestamp(%(run_at)s / 1000000) + mod(%(run_at)s, 1000000) * interval '1 microsecond',
+            now() + %(delay_seconds)s * interval '1 second',
+            moved.scheduled_for
+        ) as instant,
+        case when %(is_retimed)s then %(is_next)s else moved.is_next end as is_next,
+        case when %(is_retimed)s then %(spread)s else moved.spread_seconds end as spread_seconds
     from moved
-    where jobs.id = moved.job_id
-    returning jobs.id, jobs.run_at
 )
-insert into schedules (job_id, scheduled_for, due_at, fence)
+insert into schedules (job_id, scheduled_for, due_at, fence, is_next, spread_seconds)
 select
-    moved.job_id,
-    case when 'delay_seconds' = any(%(changed)s) then edited.run_at else moved.scheduled_for end,
-    case when 'delay_seconds' = any(%(changed)s) then edited.run_at else moved.due_at end,
-    moved.fence
-from moved
-join edited on edited.id = moved.job_id
-returning job_id
+    job_id,
+    instant,
+    case
+        when is_held then 'infinity'
+        else instant + coalesce(spread_seconds, 0) * interval '1 second'
+    end,
+    fence, is_next, spread_seconds
+from planned
+returning (extract(epoch from scheduled_for) * 1000000)::bigint

@@ -1,0 +1,172 @@
+"""Occurrences: what becomes of each next occurrence that is due, and which one comes after it.
+
+A job that recurs has one next occurrence in the queue. When it is due, one of four things happens,
+in the transaction of the claim: it occurs, and the one after it is made; it is passed over, with
+others that were missed; it waits for the run before it; or its job is not active any more.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import Counter
+from shared.recurrence import CatchUp, Overlap, Recurrence, next_after, occurrences
+
+from shared import database
+from shared.runs import moves
+from shared.runs.lifecycle import JobState
+from shared.runs.moves import Head, Occurrence, PassedOver
+
+# Rows that one statement may add to history: what was missed over weeks is passed over in steps.
+PASSED_MAX = 1_000
+# How many of the occurrences that were missed are made up for.
+CAUGHT_UP_MAX = {CatchUp.NONE: 0, CatchUp.ONE: 1, CatchUp.ALL: 100}
+WAIT_SECONDS = 1.0
+MISSED = "catch_up: the occurrence was missed"
+OVERLAPS = "overlap: the run before it has not ended"
+
+OCCURRED = Counter(
+    "onthedot_occurrences", "Next occurrences that came due, by what became of them.", ["move"]
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Waiting(NamedTuple):
+    """It comes after the run that is still at it."""
+
+    head: Head
+
+
+class NotActive(NamedTuple):
+    """Its job was paused or ended, or cannot go on: there is no telling what comes next."""
+
+    head: Head
+    is_broken: bool = False
+
+
+Decision = Occurrence | PassedOver | Waiting | NotActive
+
+
+async def let_occur(
+    connection: database.Connection,
+    *,
+    late_seconds: float,
+    ahead_seconds: float,
+    missed_after_seconds: float,
+    most: int,
+) -> int:
+    """Deal with the next occurrences due in a window around now, in the caller's transaction.
+
+    Answers how many there were. What occurs may be claimed by the caller's next statement.
+    """
+    heads = await moves.heads(
+        connection, late_seconds=late_seconds, ahead_seconds=ahead_seconds, most=most
+    )
+    if not heads:
+        return 0
+    # Most rules are reckoned in microseconds, and some in milliseconds: not in the event loop.
+    decisions = await asyncio.to_thread(
+        lambda: [decide(head, missed_after_seconds=missed_after_seconds) for head in heads]
+    )
+    await _move(connection, decisions)
+    return len(heads)
+
+
+def decide(head: Head, *, missed_after_seconds: float) -> Decision:
+    """Say what becomes of a next occurrence that is due."""
+    if head.job_state != JobState.ACTIVE:
+        return NotActive(head)
+    try:
+        rule = Recurrence.read(head.recurrence)
+        spread_seconds = rule.spread_seconds(head.job_id)
+        passed, next_for = _missed(head, rule, spread_seconds, missed_after_seconds)
+        if passed:
+            return _pass_over(head, passed, next_for, spread_seconds, MISSED)
+        if head.is_busy and rule.overlap is Overlap.QUEUE:
+            return Waiting(head)
+        next_for = _after(rule, head.scheduled_for)
+    except Exception:
+        # It was reckoned when the job was made; so this is a row that another hand wrote, or a
+        # time zone that is gone. Its job stops, and says so, and holds up nobody else's.
+        log.exception("recurrence.cannot_be_reckoned", job_id=head.job_id)
+        return NotActive(head, is_broken=True)
+    if head.is_busy and rule.overlap is Overlap.SKIP:
+        return _pass_over(head, [head.scheduled_for], next_for, spread_seconds, OVERLAPS)
+    if rule.max_runs is not None and head.runs_begun + 1 >= rule.max_runs:
+        next_for = None
+    return Occurrence(head.job_id, head.scheduled_for, next_for, spread_seconds)
+
+
+def _missed(
+    head: Head, rule: Recurrence, spread_seconds: float, missed_after_seconds: float
+) -> tuple[list[int], int | None]:
+    """Say which occurrences from this one on are to be passed over, and the first one that is not.
+
+    Missed is what is overdue by `missed_after_seconds`. Then all that is due by now counts, and the
+    newest of it are caught up with, as many as the job wants; the others are passed over, in steps.
+    """
+    spread, patience = int(spread_seconds * 1e6), int(missed_after_seconds * 1e6)
+    if head.scheduled_for + spread >= head.now - patience:
+        return [], None
+    kept = CAUGHT_UP_MAX[rule.catch_up]
+    horizon = head.now - spread - (patience if rule.catch_up is CatchUp.NONE else 0)
+    later = occurrences(
+        rule, _instant(head.scheduled_for), until=_instant(horizon), most=PASSED_MAX + kept
+    )
+    missed = [head.scheduled_for, *map(_microseconds, later)]
+    size = len(missed) - kept if len(later) < PASSED_MAX + kept else PASSED_MAX
+    if size <= 0:
+        return [], None
+    passed, rest = missed[:size], missed[size:]
+    return passed, rest[0] if rest else _after(rule, passed[-1])
+
+
+def _pass_over(
+    head: Head, passed: Sequence[int], next_for: int | None, spread_seconds: float, reason: str
+) -> PassedOver:
+    return PassedOver(head.job_id, head.scheduled_for, passed, next_for, spread_seconds, reason)
+
+
+def _after(rule: Recurrence, microseconds: int) -> int | None:
+    found = next_after(rule, _instant(microseconds))
+    return None if found is None else _microseconds(found)
+
+
+def _instant(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - EPOCH) // MICROSECOND
+
+
+async def _move(connection: database.Connection, decisions: Sequence[Decision]) -> None:
+    occurring = [each for each in decisions if isinstance(each, Occurrence)]
+    waiting = [each.head for each in decisions if isinstance(each, Waiting)]
+    if occurring:
+        OCCURRED.labels("occur").inc(len(await moves.occur(connection, occurring)))
+    for each in decisions:
+        if isinstance(each, PassedOver) and await moves.pass_over(connection, each):
+            OCCURRED.labels("pass_over").inc(len(each.passed))
+    if waiting:
+        await moves.wait(connection, waiting, seconds=WAIT_SECONDS)
+    await _stop(connection, [each for each in decisions if isinstance(each, NotActive)])
+
+
+async def _stop(connection: database.Connection, stopped: Sequence[NotActive]) -> None:
+    """Hold what a paused job left in the queue, and cancel what an ended one did."""
+    broken = [each.head.job_id for each in stopped if each.is_broken]
+    if broken:
+        await moves.pause_recurring(connection, broken)
+    for each in stopped:
+        if each.head.job_state == JobState.ENDED:
+            await moves.cancel(connection, job_id=each.head.job_id, application_id=None)
+    paused = [each.head.job_id for each in stopped if each.head.job_state != JobState.ENDED]
+    if paused:
+        await moves.hold(connection, paused)

@@ -1,0 +1,11 @@
+-- resume: pending → pending, by the primary key. What was held is due at its instant again, or at once if that is over.
+-- Guards: the run is pending and held. Answers the jobs whose runs are due again.
+update schedules
+set due_at = case
+    when attempt = 0 then scheduled_for + coalesce(spread_seconds, 0) * interval '1 second'
+    else now()
+end
+where job_id = %(job_id)s
+    and state = 'pending'
+    and due_at = 'infinity'
+returning job_id
