@@ -1,7 +1,7 @@
 """The gate: everything that must hold before a claim's request may leave.
 
-In this order: it is not too late or too old, its destination is not known to be down, an at-most-once run is
-marked. Last of all, after the name was looked up, the sender asks the lease.
+In this order: it is not too late or too old, its destination is not known to be down, an
+at-most-once run is marked. Last of all, after the name was looked up, the sender asks the lease.
 """
 
 import asyncio
