@@ -9,7 +9,6 @@ Problem
 ├── InvalidRequest 422     JSON, but not what the contract says; names each field
 ├── TimerNotFound 404      unknown, or cancelled
 ├── TimerHasBegun 409      too late to change or cancel
-├── JobNotFound 404        unknown
 ├── DeadLetterNotFound 404 no run of that job and instant
 ├── NotReplayable 409      a run that is no dead letter, or not any more
 ├── ApplicationNotFound 404
@@ -141,15 +140,6 @@ class TimerHasBegun(Problem):
         super().__init__(
             f"Timer {timer_id} has begun or ended and cannot be changed or cancelled any more."
         )
-
-
-class JobNotFound(Problem):
-    """There is no such job, nor was there one."""
-
-    status, code, title = 404, "job_not_found", "There is no such job"
-
-    def __init__(self, job_id: int) -> None:
-        super().__init__(f"There is no job {job_id}.")
 
 
 class DeadLetterNotFound(Problem):

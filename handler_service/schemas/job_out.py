@@ -1,86 +1,34 @@
 """A job on the wire, as it is answered."""
 
+from datetime import datetime
 from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel, Field
 
+from handler_service.job_reads import Job, LastRun
 from handler_service.schemas.body import answer
-from handler_service.schemas.request_parts import Method
+from handler_service.schemas.instants import maybe, microseconds, write_instant
+from handler_service.schemas.job_examples import (
+    EXAMPLE,
+    LAST_RUN_EXAMPLE,
+    ONCE_EXAMPLE,
+    RETRY_EXAMPLE,
+)
+from handler_service.schemas.request_parts import Method, says_json
+from shared.recurrence import Recurrence
 from shared.runs.lifecycle import Delivery
+from shared.runs.policy import RetryPolicy
 
 State = Literal["active", "paused", "ended"]
 Status = Literal[
     "upcoming", "executing", "retrying", "succeeded", "failed", "uncertain", "cancelled", "skipped"
 ]
 End = Literal["done", "failed", "uncertain", "cancelled", "skipped"]
-RETRY_EXAMPLE = {
-    "max_attempts": 5,
-    "backoff": "exponential",
-    "base": 5.0,
-    "factor": 3.0,
-    "max_delay": 3600.0,
-    "delays": None,
-    "jitter": 0.2,
-    "max_age": None,
-}
-LAST_RUN_EXAMPLE = {
-    "scheduled_for": "2026-11-21T09:00:00.000Z",
-    "state": "done",
-    "attempt": 1,
-    "started_at": "2026-11-21T09:00:00.001Z",
-    "finished_at": "2026-11-21T09:00:00.083Z",
-    "lateness_ms": 1.379,
-    "http_status": 204,
-    "error": None,
-}
-EXAMPLE = {
-    "id": 17,
-    "url": "https://example.com/reports",
-    "method": "POST",
-    "headers": {"authorization": "Bearer a-token-of-yours"},
-    "payload": {"report": "daily"},
-    "run_at": "2026-11-22T09:00:00.000Z",
-    "delay": None,
-    "cron": "0 9 * * *",
-    "every": None,
-    "rrule": None,
-    "timezone": "UTC",
-    "anchor": None,
-    "starts_at": None,
-    "ends_at": None,
-    "max_runs": None,
-    "jitter": None,
-    "catch_up": "one",
-    "overlap": "allow",
-    "dst": {"gap": "after", "fold": "first"},
-    "user": "anna",
-    "key": "daily-report",
-    "labels": {"team": "sales"},
-    "timeout": 15.0,
-    "retry": RETRY_EXAMPLE,
-    "delivery": "at_least_once",
-    "max_lateness": None,
-    "state": "active",
-    "status": "upcoming",
-    "next_run_at": "2026-11-22T09:00:00.000Z",
-    "last_run": LAST_RUN_EXAMPLE,
-    "created_at": "2026-11-20T14:03:21.402Z",
-    "updated_at": "2026-11-20T14:03:21.402Z",
-    "version": 1,
-}
-ONCE_EXAMPLE = EXAMPLE | {
-    "id": 18,
-    "run_at": "2026-11-21T09:00:00.000Z",
-    "cron": None,
-    "timezone": None,
-    "catch_up": None,
-    "overlap": None,
-    "dst": None,
-    "key": None,
-    "state": "ended",
-    "status": "succeeded",
-    "next_run_at": None,
-}
+RECURRENCE = (
+    *("cron", "every", "rrule", "timezone", "anchor", "starts_at", "ends_at", "max_runs"),
+    *("jitter", "catch_up", "overlap", "dst"),
+)
 
 
 class RetryOut(BaseModel):
@@ -185,3 +133,93 @@ class JobList(BaseModel):
 
     data: list[JobOut]
     next_cursor: str | None = Field(description="Give it as `cursor` for the page after this one.")
+
+
+def job_out(job: Job) -> dict[str, object]:
+    """Write a job as `JobOut` describes it."""
+    return {
+        "id": job.job_id,
+        "url": job.url,
+        "method": job.method,
+        "headers": job.headers,
+        "payload": _payload(job),
+        "run_at": write_instant(job.run_at),
+        "delay": job.delay_seconds,
+        **_recurrence(job.recurrence),
+        "user": job.user_id,
+        "key": job.key,
+        "labels": job.labels,
+        "timeout": job.timeout_seconds,
+        "retry": _retry(RetryPolicy.read(job.retry)),
+        "delivery": job.delivery,
+        "max_lateness": job.max_lateness_seconds,
+        "state": job.state,
+        "status": job.status,
+        "next_run_at": maybe(job.next_run_at),
+        "last_run": None if job.last_run is None else _last_run(job.last_run),
+        "created_at": write_instant(job.created_at),
+        "updated_at": write_instant(job.updated_at),
+        "version": job.version,
+    }
+
+
+def _payload(job: Job) -> object:
+    """Answer the payload as it was given: by the letter, were it a number of a hundred digits."""
+    if job.payload is None:
+        return None
+    if says_json(job.headers):
+        try:
+            orjson.loads(job.payload)
+        except ValueError:
+            pass  # headers may be changed alone
+        else:
+            return orjson.Fragment(job.payload)
+    return job.payload.decode(errors="replace")
+
+
+def _recurrence(document: dict[str, Any] | None) -> dict[str, object]:
+    """Answer the fields of a recurrence; all of them null for a job that runs once."""
+    if document is None:
+        return dict.fromkeys(RECURRENCE)
+    rule = Recurrence.read(document)
+    return {
+        "cron": rule.cron,
+        "every": rule.every_seconds,
+        "rrule": rule.rrule,
+        "timezone": rule.timezone,
+        "anchor": _instant(rule.anchor),
+        "starts_at": _instant(rule.starts_at),
+        "ends_at": _instant(rule.ends_at),
+        "max_runs": rule.max_runs,
+        "jitter": rule.jitter_seconds or None,
+        "catch_up": rule.catch_up,
+        "overlap": rule.overlap,
+        "dst": {"gap": rule.gap, "fold": rule.fold},
+    }
+
+
+def _instant(instant: datetime | None) -> str | None:
+    return None if instant is None else write_instant(microseconds(instant))
+
+
+def _retry(policy: RetryPolicy) -> dict[str, object]:
+    backs_off = policy.delays is None
+    return {
+        "max_attempts": policy.max_attempts,
+        "backoff": "exponential" if backs_off else None,
+        "base": policy.base if backs_off else None,
+        "factor": policy.factor if backs_off else None,
+        "max_delay": policy.max_delay if backs_off else None,
+        "delays": policy.delays,
+        "jitter": policy.jitter,
+        "max_age": policy.max_age,
+    }
+
+
+def _last_run(run: LastRun) -> dict[str, object]:
+    return {
+        **run._asdict(),
+        "scheduled_for": write_instant(run.scheduled_for),
+        "started_at": maybe(run.started_at),
+        "finished_at": write_instant(run.finished_at),
+    }

@@ -1,13 +1,13 @@
-"""`/jobs/{id}`: what a job is, and how it fares. Each endpoint parses, calls, answers."""
+"""`/jobs` and `/jobs/{id}`: what jobs there are, and how they fare."""
 
 from fastapi import APIRouter, Request, Response
 
-from handler_service import answers, job_answers, job_reads
+from handler_service import answers, job_reads
 from handler_service.context import Context
 from handler_service.openapi import header, problems
 from handler_service.paths import ID_MAX, JobId
 from handler_service.problems import JobNotFound
-from handler_service.schemas.job_out import JobOut
+from handler_service.schemas.job_out import JobOut, job_out
 
 NOT_FOUND = JobNotFound(17)
 
@@ -33,4 +33,4 @@ async def get_job(request: Request, job_id: JobId) -> Response:
         )
     if job is None:
         raise JobNotFound(job_id)
-    return answers.json(job_answers.write_job(job), headers={"etag": job_answers.etag(job)})
+    return answers.json(job_out(job), headers={"etag": f'"{job.version}"'})
