@@ -92,6 +92,19 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
     return {name: {"description": description, "schema": {"type": kind}, "example": example}}
 
 
+def header_parameter(name: str, description: str, example: str) -> dict[str, Any]:
+    """Describe a header field that an endpoint reads by itself."""
+    field = {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+    return {"parameters": [field]}
+
+
 def install(app: FastAPI) -> None:
     """Make the application serve the whole document."""
 

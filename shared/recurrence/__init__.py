@@ -2,6 +2,7 @@
 
 from shared.recurrence.check import check
 from shared.recurrence.instants import Previewed, next_after, occurrences, preview, without_count
+from shared.recurrence.local_time import instant_of
 from shared.recurrence.rule import CatchUp, Fold, Gap, InvalidRule, Overlap, Recurrence
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Previewed",
     "Recurrence",
     "check",
+    "instant_of",
     "next_after",
     "occurrences",
     "preview",
