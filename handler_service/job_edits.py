@@ -127,8 +127,9 @@ async def pause_job(request: Request, job_id: JobId) -> Response:
     responses=problems(NOT_FOUND, ENDED, 503) | {200: {"headers": ETAG}},
 )
 async def resume_job(request: Request, job_id: JobId) -> Response:
-    """Go on with a paused job. A run whose instant is over runs now; of missed occurrences, as
-    many as the job catches up with.
+    """Go on with a paused job.
+
+    A run whose instant is over runs now; of missed occurrences, as many as the job catches up with.
     """
     context = Context.of(request)
     await _set_state(context, job_id, _ACTIVATE)

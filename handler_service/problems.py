@@ -276,6 +276,17 @@ class NothingEscapes:
 
 
 def _as_problem(request: Request, refusal: Exception) -> Problem:
+    problem = _known(request, refusal)
+    if problem is not None:
+        return problem
+    if isinstance(refusal, AWAY):
+        log.warning("database.unavailable", error=type(refusal).__name__)
+        return Unavailable()
+    _log(refusal)
+    return Problem("This was not your fault. The failure is in our log.")
+
+
+def _known(request: Request, refusal: Exception) -> Problem | None:
     match refusal:
         case Problem():
             return refusal
@@ -287,11 +298,7 @@ def _as_problem(request: Request, refusal: Exception) -> Problem:
             return MalformedBody("The connection closed before the body was complete.")
         case UniqueViolation() if refusal.diag.constraint_name == "jobs_key":
             return KeyTaken()
-    if isinstance(refusal, AWAY):
-        log.warning("database.unavailable", error=type(refusal).__name__)
-        return Unavailable()
-    _log(refusal)
-    return Problem("This was not your fault. The failure is in our log.")
+    return None
 
 
 def _log(refusal: Exception) -> None:

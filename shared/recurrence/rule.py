@@ -96,9 +96,12 @@ class Recurrence:
         """
         try:
             known = {name: document[name] for name in _NAMES & document.keys()}
-            return _read(frozenset((name, type(value), value) for name, value in known.items()))
-        except (TypeError, AttributeError, OverflowError) as error:
+            rule = _read(frozenset((name, type(value), value) for name, value in known.items()))
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError("not a recurrence") from error
+        if not rule.is_sound():
+            raise ValueError("not a sound recurrence")
+        return rule
 
     def spread_seconds(self, job_id: int) -> float:
         """How much later than its nominal instant each run of this job is due.
@@ -138,11 +141,8 @@ def is_every(seconds: float) -> bool:
 
 @lru_cache(maxsize=4_096)
 def _read(known: frozenset[tuple[str, type, Any]]) -> Recurrence:
-    said = {name: _READERS[name](value) for name, _, value in known}
-    rule = Recurrence(**said)
-    if not rule.is_sound():
-        raise ValueError("not a sound recurrence")
-    return rule
+    """Types are part of what is looked up: 1 and True are equal."""
+    return Recurrence(**{name: _READERS[name](value) for name, _, value in known})
 
 
 def _text(value: Any) -> str:
