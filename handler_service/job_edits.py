@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic_core import PydanticCustomError
 
-from handler_service import answers, bodies, planning, present_jobs
+from handler_service import answers, bodies, idempotency, job_lock, planning, present_jobs
 from handler_service.context import Context
 from handler_service.jobs import ETAG, answer_job
 from handler_service.openapi import header_parameter, json_body, problems
@@ -27,6 +27,7 @@ from handler_service.schemas.jobs import JobEditIn, TriggeredOut
 from handler_service.schemas.request_parts import WITHOUT_PAYLOAD, refuse
 from handler_service.schemas.webhooks import no_payload
 from handler_service.schemas.when import FIELDS, KINDS, RECURRING, check_one_way
+from handler_service.transaction import Creator
 from handler_service.violations import Violation
 from shared.database import Connection
 from shared.recurrence import Recurrence
@@ -145,21 +146,26 @@ async def resume_job(request: Request, job_id: JobId) -> Response:
     response_model=TriggeredOut,
     summary="Call a job now",
     operation_id="triggerJob",
+    openapi_extra=idempotency.PARAMETER,
     response_description="A run of it is due now",
-    responses=problems(NOT_FOUND, ENDED, 503),
+    responses=problems(NOT_FOUND, ENDED, 422, 503) | {201: {"headers": idempotency.REPLAYED}},
 )
 async def trigger_job(request: Request, job_id: JobId) -> Response:
     """Make a run that is due now, beside those that are planned; of a paused job too."""
     context = Context.of(request)
-    async with present_jobs.held(context, job_id) as (connection, _):
-        scheduled_for = await moves.trigger(
-            connection, job_id=job_id, application_id=context.application_id
-        )
-        if scheduled_for is None:
-            raise JobHasEnded(job_id)
-    context.announcer.due_in(0.0)
-    body = {"job_id": job_id, "scheduled_for": instants.write_instant(scheduled_for)}
-    return answers.json(body, status=201)
+
+    async def make(creator: Creator) -> Response:
+        async with creator.transaction() as transaction:
+            whose = {"job_id": job_id, "application_id": context.application_id}
+            scheduled_for = await moves.trigger(transaction.connection, **whose)
+            if scheduled_for is None:
+                await present_jobs.find(transaction.connection, **whose)
+                raise JobHasEnded(job_id)
+            transaction.after_commit(lambda: context.announcer.due_in(0.0))
+        body = {"job_id": job_id, "scheduled_for": instants.write_instant(scheduled_for)}
+        return answers.json(body, status=201)
+
+    return await idempotency.answer_once(request, context, b"", make)
 
 
 async def make(
@@ -183,7 +189,7 @@ async def cancel(context: Context, job_id: int) -> bool:
     async with context.pool.connection() as connection:
         cancelled = await moves.cancel(connection, **whose)
         if not cancelled:  # or an edit was replacing its run just then
-            async with present_jobs.job_lock.held(connection, job_id):
+            async with job_lock.held(connection, job_id):
                 cancelled = await moves.cancel(connection, **whose)
         while cancelled and await moves.cancel(connection, **whose):
             pass

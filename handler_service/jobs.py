@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 
-from handler_service import answers, bodies, job_reads, planning, rows
+from handler_service import answers, bodies, idempotency, job_reads, planning, rows
 from handler_service.bodies import ENVELOPE_BYTES_MAX
 from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
@@ -15,6 +15,7 @@ from handler_service.reads import clock
 from handler_service.schemas import instants
 from handler_service.schemas.job_out import JobOut, job_out
 from handler_service.schemas.jobs import JobBatchIn, JobBatchOut, JobIn, PreviewIn, PreviewOut
+from handler_service.transaction import Creator, Transaction
 from shared.recurrence import Previewed, preview
 from shared.runs.moves import NewJob
 
@@ -30,17 +31,23 @@ router = APIRouter(tags=["jobs"])
     response_model=JobOut,
     summary="Create a job",
     operation_id="createJob",
-    openapi_extra=json_body(JobIn),
+    openapi_extra=json_body(JobIn) | idempotency.PARAMETER,
     response_description="The job is durable",
-    responses=problems(400, KeyTaken(), 413, 415, 422, 503) | {201: {"headers": MADE}},
+    responses=problems(400, KeyTaken("daily-report"), 413, 415, 422, 503)
+    | {201: {"headers": MADE | idempotency.REPLAYED}},
 )
 async def create_job(request: Request) -> Response:
     """Call a URL at once, after a delay, at an instant, or again and again."""
     context = Context.of(request)
-    wanted = await bodies.read(request, JobIn, bytes_max=rows.job_bytes_max(context))
-    [new] = await planned_jobs(context, [wanted], places=["#"])
-    created = await context.group_commit.create(new)
-    return await answer_job(context, created.job_id, status=201)
+    raw = await bodies.receive(request, bytes_max=rows.job_bytes_max(context))
+
+    async def make(creator: Creator) -> Response:
+        wanted = bodies.parse(raw, JobIn)
+        [new] = await planned_jobs(context, [wanted], places=["#"])
+        created = await creator.create(new)
+        return await answer_job(context, created.job_id, creator=creator, status=201)
+
+    return await idempotency.answer_once(request, context, raw, make)
 
 
 @router.post(
@@ -49,21 +56,25 @@ async def create_job(request: Request) -> Response:
     response_model=JobBatchOut,
     summary="Create up to 1,000 jobs, all or none",
     operation_id="createJobs",
-    openapi_extra=json_body(JobBatchIn),
+    openapi_extra=json_body(JobBatchIn) | idempotency.PARAMETER,
     response_description="All jobs are durable",
-    responses=problems(400, KeyTaken(), 413, 415, 422, 503),
+    responses=problems(400, KeyTaken(), 413, 415, 422, 503)
+    | {201: {"headers": idempotency.REPLAYED}},
 )
 async def create_jobs(request: Request) -> Response:
     """Create jobs in one transaction. A bad one is named, and nothing is created."""
     context = Context.of(request)
-    batch = await bodies.read(request, JobBatchIn, bytes_max=rows.BATCH_BYTES_MAX)
-    places = [f"#/jobs/{place}" for place in range(len(batch.jobs))]
-    new = await planned_jobs(context, batch.jobs, places=places)
-    created = await context.group_commit.create_together(new)
-    found = await job_reads.jobs_of(
-        context.pool, [each.job_id for each in created], application_id=context.application_id
-    )
-    return answers.json({"data": [job_out(job) for job in found]}, status=201)
+    raw = await bodies.receive(request, bytes_max=rows.BATCH_BYTES_MAX)
+
+    async def make(creator: Creator) -> Response:
+        batch = bodies.parse(raw, JobBatchIn)
+        places = [f"#/jobs/{place}" for place in range(len(batch.jobs))]
+        new = await planned_jobs(context, batch.jobs, places=places)
+        created = await creator.create_together(new)
+        found = await read_jobs(context, [each.job_id for each in created], creator=creator)
+        return answers.json({"data": [job_out(job) for job in found]}, status=201)
+
+    return await idempotency.answer_once(request, context, raw, make)
 
 
 @router.post(
@@ -106,13 +117,23 @@ async def planned_jobs(
     return rows.new_jobs(context, list(zip(wanted, planned, strict=True)), keys=keys, places=places)
 
 
-async def answer_job(context: Context, job_id: int, *, status: int = 200) -> Response:
-    """Answer a job as it is now."""
-    [job] = await job_reads.jobs_of(context.pool, [job_id], application_id=context.application_id)
+async def answer_job(
+    context: Context, job_id: int, *, creator: Creator | None = None, status: int = 200
+) -> Response:
+    """Answer a job as it is now; as it is made, to the creator that makes it."""
+    [job] = await read_jobs(context, [job_id], creator=creator or context.group_commit)
     headers = {"etag": f'"{job.version}"'}
     if status == 201:
         headers["location"] = f"/jobs/{job_id}"
     return answers.json(job_out(job), status=status, headers=headers)
+
+
+async def read_jobs(
+    context: Context, job_ids: Sequence[int], *, creator: Creator
+) -> list[job_reads.Job]:
+    """Read jobs that are there, in this order: within the transaction that made them, if any."""
+    source = creator.connection if isinstance(creator, Transaction) else context.pool
+    return await job_reads.jobs_of(source, job_ids, application_id=context.application_id)
 
 
 def _previewed_out(previewed: Previewed) -> dict[str, str | None]:

@@ -34,6 +34,11 @@ class Planned(NamedTuple):
     delay_seconds: float
     recurrence: Recurrence | None = None
 
+    @property
+    def jitter_seconds(self) -> float | None:
+        """Within how long after each instant its runs are spread; None: not."""
+        return None if self.recurrence is None else self.recurrence.jitter_seconds or None
+
 
 async def plan(said: Mapping[str, Any], *, now: datetime, place: str = "#") -> Planned:
     """Plan a job; `said` has a value, or None, for each of `schemas.when.FIELDS`.

@@ -7,6 +7,8 @@ Problem
 ├── BodyTooLarge 413       longer than we take
 ├── WrongContentType 415   not announced as JSON
 ├── InvalidRequest 422     JSON, but not what the contract says; names each field
+│   └── IdempotencyKeyReused   the key of another request
+├── IdempotencyInProgress 409  the first request with this key is not done
 ├── TimerNotFound 404      unknown, or cancelled
 ├── TimerHasBegun 409      too late to change or cancel
 ├── JobNotFound 404        unknown
@@ -127,6 +129,29 @@ class InvalidRequest(Problem):
     def body(self) -> dict[str, Any]:
         """Answer the problem with each violation."""
         return super().body() | {"errors": [violation._asdict() for violation in self.violations]}
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """The key came with another request before."""
+
+    code, title = "idempotency_key_reused", "The key was used for another request"
+
+    def __init__(self, header: str) -> None:
+        super().__init__(
+            [Violation(header, "Was sent with another request before; send a new key with this.")]
+        )
+
+
+class IdempotencyInProgress(Problem):
+    """Another request with the same key is under way: its answer is not known yet."""
+
+    status, code, title = 409, "idempotency_in_progress", "The first request is still in progress"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is in progress; ask again for its answer.",
+            headers={"retry-after": "1"},
+        )
 
 
 class TimerNotFound(Problem):

@@ -43,8 +43,8 @@ def new_jobs(
             user_id=webhook.user,
             key=key,
             labels=json_document(webhook.labels),
-            recurrence=planned.recurrence and planned.recurrence.document(),
-            jitter_seconds=(planned.recurrence and planned.recurrence.jitter_seconds) or None,
+            recurrence=None if planned.recurrence is None else planned.recurrence.document(),
+            jitter_seconds=planned.jitter_seconds,
             max_lateness_seconds=webhook.max_lateness,
             contract=contract,
         )

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from handler_service import answers, bodies, job_lock, reads, rows
+from handler_service import answers, bodies, idempotency, job_lock, reads, rows
 from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, TimerId
 from handler_service.planning import Planned
-from handler_service.problems import KeyTaken, TimerHasBegun, TimerNotFound
+from handler_service.problems import TimerHasBegun, TimerNotFound
 from handler_service.schemas.page import Page
 from handler_service.schemas.timers import (
     TimerBatchIn,
@@ -19,12 +19,13 @@ from handler_service.schemas.timers import (
     TimerOut,
     TimerPage,
 )
+from handler_service.transaction import Creator
 from shared.runs import moves
 from shared.runs.moves import NewJob
 
 NEXT_PAGE = '</timers?limit=50&cursor=MTc>; rel="next"'
+LOCATION = header("Location", "The timer's own path.", "/timers/1")
 NOT_FOUND, TOO_LATE = TimerNotFound(17), TimerHasBegun(17)
-KEY_TAKEN = KeyTaken()
 
 router = APIRouter(tags=["timers"])
 
@@ -35,22 +36,27 @@ router = APIRouter(tags=["timers"])
     response_model=TimerOut,
     summary="Create a timer",
     operation_id="createTimer",
-    openapi_extra=json_body(TimerIn),
+    openapi_extra=json_body(TimerIn) | idempotency.PARAMETER,
     response_description="The timer is durable",
-    responses=problems(400, KEY_TAKEN, 413, 415, 422, 503)
-    | {201: {"headers": header("Location", "The timer's own path.", "/timers/1")}},
+    responses=problems(400, idempotency.IN_PROGRESS, 413, 415, 422, 503)
+    | {201: {"headers": LOCATION | idempotency.REPLAYED}},
 )
 async def create_timer(request: Request) -> Response:
     """Call a URL once, after a delay. Answered once the timer is durable."""
     context = Context.of(request)
-    timer = await bodies.read(request, TimerIn, bytes_max=rows.job_bytes_max(context))
-    [new] = _new(context, [timer], places=["#"])
-    timer_id = (await context.group_commit.create(new)).job_id
-    return answers.json(
-        {"id": timer_id, "time_left": timer.delay_seconds},
-        status=201,
-        headers={"location": f"/timers/{timer_id}"},
-    )
+    raw = await bodies.receive(request, bytes_max=rows.job_bytes_max(context))
+
+    async def make(creator: Creator) -> Response:
+        timer = bodies.parse(raw, TimerIn)
+        [new] = _new(context, [timer], places=["#"])
+        timer_id = (await creator.create(new)).job_id
+        return answers.json(
+            {"id": timer_id, "time_left": timer.delay_seconds},
+            status=201,
+            headers={"location": f"/timers/{timer_id}"},
+        )
+
+    return await idempotency.answer_once(request, context, raw, make)
 
 
 @router.post(
@@ -59,22 +65,27 @@ async def create_timer(request: Request) -> Response:
     response_model=TimerBatchOut,
     summary="Create up to 1,000 timers, all or none",
     operation_id="createTimers",
-    openapi_extra=json_body(TimerBatchIn),
+    openapi_extra=json_body(TimerBatchIn) | idempotency.PARAMETER,
     response_description="All timers are durable",
-    responses=problems(400, KEY_TAKEN, 413, 415, 422, 503),
+    responses=problems(400, idempotency.IN_PROGRESS, 413, 415, 422, 503)
+    | {201: {"headers": idempotency.REPLAYED}},
 )
 async def create_timers(request: Request) -> Response:
     """Create timers in one transaction. A bad one is named, and nothing is created."""
     context = Context.of(request)
-    batch = await bodies.read(request, TimerBatchIn, bytes_max=rows.BATCH_BYTES_MAX)
-    places = [f"#/timers/{place}" for place in range(len(batch.timers))]
-    new = _new(context, batch.timers, places=places)
-    created = await context.group_commit.create_together(new)
-    data = [
-        {"id": each.job_id, "time_left": timer.delay_seconds}
-        for each, timer in zip(created, batch.timers, strict=True)
-    ]
-    return answers.json({"data": data}, status=201)
+    raw = await bodies.receive(request, bytes_max=rows.BATCH_BYTES_MAX)
+
+    async def make(creator: Creator) -> Response:
+        batch = bodies.parse(raw, TimerBatchIn)
+        places = [f"#/timers/{place}" for place in range(len(batch.timers))]
+        created = await creator.create_together(_new(context, batch.timers, places=places))
+        data = [
+            {"id": each.job_id, "time_left": timer.delay_seconds}
+            for each, timer in zip(created, batch.timers, strict=True)
+        ]
+        return answers.json({"data": data}, status=201)
+
+    return await idempotency.answer_once(request, context, raw, make)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from handler_service.schemas.body import Body, answer
 from handler_service.schemas.instants import Instant
@@ -14,7 +14,7 @@ from handler_service.schemas.when import FIELDS, ConflictPolicy, WhenIn
 BATCH_ITEMS_MAX = 1_000
 PREVIEWS_MAX = 100
 
-EXAMPLES: list[dict[str, Any]] = [
+EXAMPLES: list[JsonValue] = [
     {"url": "https://example.com/hook", "delay": "PT4H1S"},
     {
         "url": "https://example.com/report",
