@@ -351,7 +351,7 @@ EXECUTOR = (
         "asked again when the connection is there",
         "if not await lease.may_still_rescue(connection):",
         "if False:",
-        (POSTGRES, "-k", "hangs"),
+        (LEASE, "-k", "waits_for_a_connection"),
     ),
     Guard(
         "executor_service/claim.py",
