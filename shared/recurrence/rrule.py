@@ -31,10 +31,12 @@ Frequency = Literal[0, 1, 2, 3, 4, 5]  # dateutil's numbers, YEARLY to MINUTELY
 LENGTH_MAX = 1_000
 INTERVAL_MAX = 10_000
 COUNT_MAX = 1_000
-TIMES_A_PERIOD_MAX = 1_440
-POSITIONS_MAX = 50
+TIMES_A_DAY_MAX = 1_440
+TIMES_AN_HOUR_MAX = 30  # dateutil builds them anew for each hour that it steps to
+POSITIONS_MAX = 10
 # How often a check lets dateutil step by the INTERVAL (years, months, ...) in search of the next
-# occurrence: 10 years of days at least, and at most 40 ms. Whoever asks later may go further.
+# occurrence. Whoever asks later may go four times as far, over 44 years of days: a leap day on a
+# given weekday lets one wait for 40.
 STEPS_MAX = {YEARLY: 100, MONTHLY: 480, WEEKLY: 1_000, DAILY: 4_000, HOURLY: 4_000, MINUTELY: 4_000}
 LATER_STEPS_FACTOR = 4
 # How many occurrences before the wanted one a period may hold, for a check and later.
@@ -121,7 +123,7 @@ class Rrule:
 
     def nth(self, count: int) -> datetime | None:
         """Answer the local time that is the last of so many; None if there are not so many."""
-        walls = (wall for wall in self._walk(self.start, LATER_STEPS_FACTOR) if wall >= self.start)
+        walls = (wall for wall in self._walk(self.start, 1) if wall >= self.start)
         try:
             return next(islice(walls, count - 1, None), None)
         except (_TooFar, OverflowError):
@@ -302,9 +304,8 @@ def _explicit(parts: dict[str, str], start: datetime) -> Rrule:
     follows_real_time = freq >= HOURLY and "byhour" not in by
     freq, interval = _lift(freq, interval, by, start)
     _infer(freq, by, start)
-    if prod(len(by.get(name, (0,))) for name in ("byhour", "byminute", "bysecond")) > (
-        TIMES_A_PERIOD_MAX
-    ):
+    times = prod(len(by.get(name, (0,))) for name in ("byhour", "byminute", "bysecond"))
+    if times > (TIMES_A_DAY_MAX if freq < HOURLY else TIMES_AN_HOUR_MAX):
         raise _crowded()
     by["wkst"] = _weekday_number(parts.get("WKST", "MO"))
     until_wall, until = _read_until(parts["UNTIL"]) if "UNTIL" in parts else (None, None)
