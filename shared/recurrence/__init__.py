@@ -1,0 +1,20 @@
+"""When the occurrences of a job are. Read rule, then instants, wall_clock, cron and rrule."""
+
+from shared.recurrence.check import check
+from shared.recurrence.instants import Previewed, next_after, occurrences, preview, without_count
+from shared.recurrence.rule import CatchUp, Fold, Gap, InvalidRule, Overlap, Recurrence
+
+__all__ = [
+    "CatchUp",
+    "Fold",
+    "Gap",
+    "InvalidRule",
+    "Overlap",
+    "Previewed",
+    "Recurrence",
+    "check",
+    "next_after",
+    "occurrences",
+    "preview",
+    "without_count",
+]
