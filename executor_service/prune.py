@@ -73,8 +73,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 async def prune(pool: database.Pool, *, retention_days: int) -> None:
     """Let go of what was over so many days ago, and of idempotency keys after one."""
-    parts = {"jobs": prune_jobs, "history": prune_history, "idempotency_keys": prune_keys}
-    for name, part in parts.items():
+    parts = {
+        "jobs.pruned": prune_jobs,
+        "history.pruned": prune_history,
+        "idempotency_keys.pruned": prune_keys,
+    }
+    for event, part in parts.items():
         turn = Turn(pool)
         try:
             async with turn.step() as connection:
@@ -83,12 +87,12 @@ async def prune(pool: database.Pool, *, retention_days: int) -> None:
         except NotOurTurn:
             return
         except database.Failure as error:
-            log.warning("prune.failed", part=name, error=type(error).__name__)
+            log.warning("prune.failed", part=part.__name__, error=type(error).__name__)
             continue
         for what, count in pruned.items():
             PRUNED.labels(what).inc(count)
         if any(pruned.values()):
-            log.info(f"{name}.pruned", **pruned, is_all=not turn.is_over)
+            log.info(event, **pruned, is_all=not turn.is_over)
 
 
 async def prune_jobs(turn: Turn, before: datetime) -> dict[str, int]:

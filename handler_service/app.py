@@ -12,10 +12,13 @@ from fastapi_offline import FastAPIOffline
 
 from handler_service import (
     dead_letters,
+    forecast,
     health,
+    ledger,
     openapi,
     problems,
     signing_secret,
+    stats,
     timer_edits,
     timers,
 )
@@ -64,7 +67,8 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         redirect_slashes=False,
     )
     # Not include_router: it matches twice what it includes, 12 µs of the 55 of a create.
-    resources = (timers, timer_edits, dead_letters, signing_secret, health)
+    figures = (ledger, stats, forecast)
+    resources = (timers, timer_edits, dead_letters, *figures, signing_secret, health)
     app.router.routes[:0] = [route for each in resources for route in each.router.routes]
     problems.install(app)
     openapi.install(app)
