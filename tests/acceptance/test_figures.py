@@ -14,7 +14,6 @@ from handler_service.forecast import Buckets, Recurring, reckon
 from handler_service.problems import TooMuchToCount
 from handler_service.schemas.figures import ForecastQuery
 from handler_service.schemas.instants import read_instant
-from shared import database
 from shared.database import Pool, Read
 from shared.recurrence import Recurrence
 from tests.acceptance.test_timers_contract import Handler
@@ -417,22 +416,30 @@ async def test_the_finest_and_the_farthest_forecast_are_answered(handler: Handle
     assert len((await get(handler, "/forecast", bucket=2_678_400, horizon=1))["data"]) == 1
 
 
-async def test_what_takes_too_long_to_count_is_given_up(handler: Handler) -> None:
-    """And what comes meanwhile waits, and not for ever."""
+async def test_what_cannot_be_counted_soon_is_refused(handler: Handler) -> None:
     with handler.database.transaction():
         handler.query("lock table schedules in access exclusive mode")
-        refused = await asyncio.gather(
-            *(handler.http.get(path, timeout=60) for path in ("/forecast", "/forecast", "/stats"))
-        )
-    for answer in refused:
-        assert problem_of(answer, 503)["code"] == "too_much_to_count"
-        assert answer.headers["retry-after"] == "1"
+        refused = await handler.http.get("/forecast")
+    assert problem_of(refused, 503)["code"] == "too_much_to_count"
+    assert refused.headers["retry-after"] == "1"
     await get(handler, "/forecast")
 
 
-async def test_a_count_is_given_up_after_its_seconds(database_url: str) -> None:
-    pool = database.open_pool(database_url, name="test", connections=2, pin_plans=True)
-    async with pool:
+@pytest.mark.asyncio(loop_scope="function")
+async def test_one_figure_is_counted_at_a_time(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scans, "WAIT_SECONDS_MAX", 0.1)
+    context: Any = SimpleNamespace(pool=pool, counting=asyncio.Lock())
+    async with scans.snapshot(context, seconds=9.0):
+        with pytest.raises(TooMuchToCount, match="Other figures"):
+            async with scans.snapshot(context, seconds=9.0):
+                pass
+    async with scans.snapshot(context, seconds=9.0):
+        pass
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_count_is_given_up_after_its_seconds(pool: Pool) -> None:
+    async with pool.connection():
         context: Any = SimpleNamespace(pool=pool, counting=asyncio.Lock())
         with pytest.raises(TooMuchToCount, match="longer than 1 seconds"):
             async with scans.snapshot(context, seconds=1.0) as connection:
