@@ -19,10 +19,10 @@ from sqlalchemy import (
 
 from handler_service import answers, scans
 from handler_service.context import Context
-from handler_service.dead_letter_reads import clock
 from handler_service.ledger import ENDS, is_end
 from handler_service.openapi import problems
 from handler_service.problems import InvalidRequest, TooMuchToCount
+from handler_service.reads import clock
 from handler_service.schemas.figures import SPAN_MAX, StatsOut, StatsQuery
 from handler_service.schemas.instants import microseconds, write_instant
 from handler_service.violations import Violation
