@@ -123,7 +123,7 @@ async def _forget(turn: Turn, history: str, before: datetime) -> int:
     while not turn.is_over:
         async with turn.step() as connection:
             cursor = await connection.execute(
-                _about(history, ROWS), {**place._asdict(), "most": ROWS_MAX}
+                about(history, ROWS).encode(), {**place._asdict(), "most": ROWS_MAX}
             )
             places = [Place._make(each) for each in await cursor.fetchall()]
             if places:
@@ -151,7 +151,7 @@ async def _forget_between(
         "locked": await _ids(connection, f"{JOBS} {LOCKED}", job_ids),
         "all_of_it": history == DEFAULT,
     }
-    cursor = await connection.execute(_about(history, FORGET_ROWS), values)
+    cursor = await connection.execute(about(history, FORGET_ROWS).encode(), values)
     [(count,)] = await cursor.fetchall()
     return int(count)
 
@@ -164,7 +164,7 @@ async def _drop(turn: Turn, day: str) -> bool:
             if exists:
                 await connection.execute(SCAN.encode())
                 for statement in (LOCK, SETTLE, DROP):
-                    await connection.execute(_about(day, statement))
+                    await connection.execute(about(day, statement).encode())
     except LockNotAvailable:
         log.warning("history.not_pruned", partition=day, reason="it is being read or written")
         return False
@@ -178,7 +178,7 @@ async def _ids(
     return [job_id for (job_id,) in await cursor.fetchall()]
 
 
-def _about(history: str, statement: str) -> bytes:
+def about(history: str, statement: str) -> str:
     """Name the partition in a statement."""
     named = SQL(statement).format(history=Identifier(history), is_end=SQL(IS_END))
-    return named.as_bytes(None)
+    return named.as_string(None)
