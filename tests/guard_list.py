@@ -560,7 +560,7 @@ def _prune(guard: str, code: str, without: str = "", *, which: str, file: str = 
 
 
 PRUNING = (
-    _prune("a job is old", "and run_at < %(before)s", which="after_its_retention"),
+    _prune("a job is old", "and run_at < %(before)s", which="not_long_ago"),
     _prune("nothing happened to it lately", "and updated_at < %(before)s", which="changed_lately"),
     _prune(
         "it is locked before it is looked at", "for update skip locked\n", which="just_then_stays"
@@ -595,7 +595,7 @@ PRUNING = (
     ),
     _prune(
         "only what is old leaves the default partition",
-        "and finished_at < %(before)s",
+        "and (finished_at < %(before)s) is true",
         which="outlives_its_history",
         file="prune_history",
     ),

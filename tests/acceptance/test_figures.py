@@ -443,7 +443,7 @@ async def test_a_count_is_given_up_after_its_seconds(pool: Pool) -> None:
         context: Any = SimpleNamespace(pool=pool, counting=asyncio.Lock())
         with pytest.raises(TooMuchToCount, match="longer than 1 seconds"):
             async with scans.snapshot(context, seconds=1.0) as connection:
-                await connection.execute("select pg_sleep(20)")
+                await connection.execute("select pg_sleep(4)")
         async with scans.snapshot(context, seconds=1.0) as connection:
             cursor = await connection.execute(
                 "select current_setting('transaction_isolation'), "

@@ -169,6 +169,14 @@ async def test_a_job_that_was_changed_lately_stays(pool: Pool, make_run: MakeRun
     assert (await adds_up(pool))["accepted"] == 0
 
 
+async def test_a_job_whose_instant_is_not_long_ago_stays(pool: Pool, make_run: MakeRun) -> None:
+    job_id = await make_run()
+    await end(pool, job_id, days=40)
+    await age(pool, job_id, days=1, updated_days=40)
+    await prune(pool, retention_days=RETENTION_DAYS)
+    assert await jobs(pool) == {job_id}
+
+
 async def test_a_job_whose_run_ended_lately_stays_with_its_whole_history(
     pool: Pool, make_run: MakeRun
 ) -> None:
