@@ -12,14 +12,17 @@ from fastapi_offline import FastAPIOffline
 
 from handler_service import (
     dead_letters,
+    forecast,
     health,
     job_edits,
     job_lists,
     jobs,
     keyed_jobs,
+    ledger,
     openapi,
     problems,
     signing_secret,
+    stats,
     timer_edits,
     timers,
 )
@@ -76,6 +79,9 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         keyed_jobs,
         job_edits,
         dead_letters,
+        ledger,
+        stats,
+        forecast,
         signing_secret,
         health,
     )

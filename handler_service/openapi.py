@@ -136,6 +136,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
             },
+            {"name": "history", "description": "What happened, what is due, and that all adds up."},
             {
                 "name": "applications",
                 "description": "Whose timers they are, and whose secret signs.",

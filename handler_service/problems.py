@@ -21,6 +21,7 @@ Problem
 ├── NotReplayable 409      a run that is no dead letter, or not any more
 ├── ApplicationNotFound 404
 └── Unavailable 503        Postgres is away: nothing was promised, try again
+    └── TooMuchToCount 503 a figure that takes too long
 """
 
 from collections.abc import Mapping, Sequence
@@ -264,6 +265,17 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str = "The database cannot be reached; try again.") -> None:
         super().__init__(detail, headers={"retry-after": "1"})
+
+
+class TooMuchToCount(Unavailable):
+    """A figure would take longer than we let it."""
+
+    code, title = "too_much_to_count", "This figure cannot be counted right now"
+
+    def __init__(
+        self, detail: str = "Counting took longer than 60 seconds and was given up."
+    ) -> None:
+        super().__init__(detail)
 
 
 def install(app: FastAPI) -> None:
