@@ -26,11 +26,10 @@ router = APIRouter(tags=["jobs"])
 async def get_job(request: Request, job_id: JobId) -> Response:
     """Read a job, whether it was made as a job or as a timer; what has ended stays readable."""
     context = Context.of(request)
-    job = None
-    if job_id <= ID_MAX:
-        job = await job_reads.job(
-            context.pool, job_id=job_id, application_id=context.application_id
-        )
-    if job is None:
+    if job_id > ID_MAX:
         raise JobNotFound(job_id)
+    found = await job_reads.jobs_of(context.pool, [job_id], application_id=context.application_id)
+    if not found:
+        raise JobNotFound(job_id)
+    [job] = found
     return answers.json(job_out(job), headers={"etag": f'"{job.version}"'})

@@ -85,10 +85,10 @@ JOB_COLUMNS = (
     outstanding.c.has_newest,
     microseconds(outstanding.c.next_run_at),
 )
-_JOB = Read(
+_JOBS = Read(
     select(*JOB_COLUMNS)
     .select_from(jobs.join(outstanding, true()))
-    .where(jobs.c.id == bindparam("job_id", type_=BigInteger), ours)
+    .where(jobs.c.id == func.any(bindparam("job_ids", type_=ARRAY(BigInteger))), ours)
 )
 
 _wanted = func.unnest(
@@ -199,13 +199,13 @@ class Job(NamedTuple):
         return STATUSES.get(self.last_run.state, self.last_run.state)
 
 
-async def job(source: Pool | Connection, *, job_id: int, application_id: int) -> Job | None:
-    """Answer a job, whatever became of it; None for no such job."""
-    row = await _JOB.row(source, job_id=job_id, application_id=application_id)
-    if row is None:
-        return None
-    [found] = await with_last_runs(source, [Job._make(row)])
-    return found
+async def jobs_of(
+    source: Pool | Connection, job_ids: Sequence[int], *, application_id: int
+) -> list[Job]:
+    """Answer jobs in the order asked, whatever became of them; leave out those that are not."""
+    rows = await _JOBS.rows(source, job_ids=list(job_ids), application_id=application_id)
+    found = {job.job_id: job for job in map(Job._make, rows)}
+    return await with_last_runs(source, [found[each] for each in job_ids if each in found])
 
 
 async def with_last_runs(source: Pool | Connection, found: Sequence[Job]) -> list[Job]:
