@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from handler_service import (
     dead_letters,
     health,
+    history,
     job_edits,
     job_lists,
     jobs,
@@ -75,6 +76,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         keyed_jobs,
         job_edits,
         job_lists,
+        history,
         dead_letters,
         signing_secret,
         health,

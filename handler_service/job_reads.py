@@ -5,7 +5,7 @@ together, by the key of history.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -21,12 +21,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from handler_service.read_parts import microseconds, ours
-from handler_service.schemas.instants import from_microseconds
+from handler_service.schemas.instants import LAST, from_microseconds
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import ExecutionState, JobState, RunState
 from shared.runs.model import Instant, executions, jobs, schedules
 
-LAST = datetime.max.replace(tzinfo=UTC)
 # No run that was begun ends before its instant, but clocks are set.
 SLACK_US = 3_600_000_000
 ENDS = tuple(
