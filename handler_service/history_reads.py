@@ -4,6 +4,7 @@ Of one job by the key of history, which has them in the order of runs. Of all jo
 of ends, which has them by state and instant: without a state, the newest of each are merged.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,24 +13,27 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
+    FromClause,
     Integer,
     Select,
     SmallInteger,
-    Text,
     bindparam,
+    func,
     literal_column,
     select,
     tuple_,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from handler_service.read_parts import host, microseconds, ours
+from handler_service.job_list_selects import FEW, FILTERS
+from handler_service.read_parts import microseconds, ours, windows
 from handler_service.schemas.instants import from_microseconds
-from shared.database import Pool, Read
+from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import ExecutionState
 from shared.runs.model import Instant, executions, jobs
 
-_run = executions.c.scheduled_for
 _COLUMNS = (
     executions.c.job_id,
     microseconds(executions.c.scheduled_for).label("run"),
@@ -108,26 +112,48 @@ async def of_job(pool: Pool, job_id: int, *, after: Place | None, most: int) -> 
 
 async def by_end(pool: Pool, wanted: Wanted) -> list[Execution]:
     """Answer executions, those that ended last first."""
-    values = {
-        name: getattr(wanted, name)
-        for name in ("user", "host", "finished_from", "finished_to")
-        if getattr(wanted, name) is not None
-    }
-    rows = await read_for(wanted).rows(
-        pool,
-        application_id=wanted.application_id,
-        most=wanted.most,
-        **values,
-        **_values(wanted.after),
-    )
+    async with pool.connection() as connection:
+        values = await _filters(connection, wanted) | _values(wanted.after)
+        latest = wanted.finished_to
+        if wanted.after is not None:
+            latest = from_microseconds(wanted.after.finished_at)
+        rows: list[Any] = []
+        # No more days are looked at than it takes.
+        for earliest in windows(latest, wanted.finished_from):
+            bounded = values if earliest is None else {**values, "finished_from": earliest}
+            read = read_by_end(wanted.state, bounded)
+            rows = await read.rows(connection, **bounded)
+            if len(rows) >= wanted.most:
+                break
     return [Execution._make(row) for row in rows]
 
 
-def read_for(wanted: Wanted) -> Read:
+def read_by_end(state: str | None, values: Mapping[str, object]) -> Read:
     """Answer the select of a list; there is one for each set of fields that may be given."""
-    names = ("user", "host", "finished_from", "finished_to", "after")
-    given = frozenset(name for name in names if getattr(wanted, name) is not None)
-    return _by_end(wanted.state, given)
+    return _by_end(state, _FIELDS.intersection(values))
+
+
+async def _filters(connection: Connection, wanted: Wanted) -> dict[str, object]:
+    """Say which executions fit; where a filter leaves only a few jobs, by naming those."""
+    names = ("application_id", "most", "user", "host", "finished_from", "finished_to")
+    values = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None}
+    given = frozenset(_OF_JOBS).intersection(values)
+    if given:
+        rows = await _few(given).rows(connection, **values)
+        if len(rows) <= FEW:
+            values = {name: value for name, value in values.items() if name not in given}
+            values["job_ids"] = [job_id for [job_id] in rows]
+    return values
+
+
+_OF_JOBS = {name: FILTERS[name] for name in ("user", "host")}
+_FIELDS = frozenset({*_OF_JOBS, "job_ids", "finished_from", "finished_to", "after_job"})
+
+
+@cache
+def _few(given: frozenset[str]) -> Read:
+    conditions = [_OF_JOBS[name] for name in sorted(given)]
+    return Read(select(jobs.c.id).where(ours, *conditions).limit(FEW + 1), depends_on_values=True)
 
 
 @cache
@@ -142,17 +168,22 @@ def _by_end(state: str | None, given: frozenset[str]) -> Read:
 
 
 def _of_state(state: str, given: frozenset[str]) -> Select[Any]:
-    conditions = [executions.c.state == literal_column(f"'{state}'"), ours]
-    if "user" in given:
-        conditions.append(jobs.c.user_id == bindparam("user", type_=Text))
-    if "host" in given:
-        conditions.append(host == bindparam("host", type_=Text))
+    conditions: list[ColumnElement[bool]] = [executions.c.state == literal_column(f"'{state}'")]
+    source: FromClause = executions
+    if "job_ids" in given:
+        job_ids = bindparam("job_ids", type_=ARRAY(BigInteger))
+        conditions.append(executions.c.job_id == func.any(job_ids))
+    else:
+        source = executions.join(jobs, jobs.c.id == executions.c.job_id)
+        conditions += [ours, *(_OF_JOBS[name] for name in sorted(given & _OF_JOBS.keys()))]
     if "finished_from" in given:
         conditions.append(executions.c.finished_at >= bindparam("finished_from", type_=Instant))
     if "finished_to" in given:
         conditions.append(executions.c.finished_at < bindparam("finished_to", type_=Instant))
-    source = select(*_COLUMNS).select_from(executions.join(jobs, jobs.c.id == executions.c.job_id))
-    return _page(source.where(*conditions), BY_END, is_first="after" not in given)
+    if "after_job" in given:  # by a place alone no partition would be left out
+        conditions.append(executions.c.finished_at <= _after["finished_at"])
+    rows = select(*_COLUMNS).select_from(source).where(*conditions)
+    return _page(rows, BY_END, is_first="after_job" not in given)
 
 
 @cache

@@ -1,49 +1,34 @@
-"""Which jobs are on a page of a list: their ids, by an index that has them in its order.
+"""Which jobs are on a page of a list, and where in it each of them stands."""
 
-A list goes by one instant. Without a status, by `run_at` of jobs; what is upcoming or executing,
-by `due_at` of runs; what ended, by `finished_at` of history. Labels, users and hosts have an index
-of their own in the order of `run_at`. Where two filters compete, Postgres says which is rarer.
-"""
-
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    FromClause,
-    Integer,
-    Select,
-    Text,
-    and_,
-    bindparam,
-    case,
-    exists,
-    func,
-    literal_column,
-    select,
-    text,
-    tuple_,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from psycopg_pool import AsyncConnectionPool
+from sqlalchemy import ColumnElement, func, literal_column, select
 
-from handler_service.read_parts import host, microseconds, ours
+from handler_service.job_list_selects import ENDED, FEW, FILTERS, Shape, labelled, sort, walk
+from handler_service.read_parts import ours, windows
 from handler_service.schemas.instants import from_microseconds
 from shared.database import Connection, Pool, Read
-from shared.runs.lifecycle import ExecutionState, RunState
-from shared.runs.model import Instant, executions, job_labels, jobs, schedules
+from shared.runs.model import job_labels, jobs
 
-OUTSTANDING = {"upcoming": RunState.PENDING, "executing": RunState.EXECUTING}
-ENDED = {
-    "succeeded": ExecutionState.DONE,
-    "failed": ExecutionState.FAILED,
-    "uncertain": ExecutionState.UNCERTAIN,
-    "cancelled": ExecutionState.CANCELLED,
-    "skipped": ExecutionState.SKIPPED,
+_one: ColumnElement[int] = literal_column("1")
+
+
+def _is_few(statement: Any) -> Read:
+    some = statement.limit(FEW + 1).subquery()
+    return Read(select(func.count() <= FEW).select_from(some), depends_on_values=True)
+
+
+_ARE_FEW = {
+    "user": _is_few(select(_one).select_from(jobs).where(ours, FILTERS["user"])),
+    "label": _is_few(select(_one).select_from(job_labels).where(labelled)),
+    "host": _is_few(select(_one).select_from(jobs).where(ours, FILTERS["host"])),
+    "all": _is_few(select(_one).select_from(jobs).where(ours)),
 }
 
 
@@ -74,147 +59,81 @@ class Wanted:
 
 async def places(source: Pool | Connection, wanted: Wanted) -> list[Place]:
     """Answer the places of jobs, in order."""
-    values: dict[str, Any] = {
-        "application_id": wanted.application_id,
-        "user": wanted.user,
-        "key": wanted.key,
-        "host": wanted.host,
-        "instant_from": wanted.instant_from,
-        "instant_to": wanted.instant_to,
-        "most": wanted.most,
-    }
+    async with _connection(source) as connection:
+        read, values = await plan(connection, wanted)
+        if wanted.status not in ENDED or wanted.is_ascending or read is sort(_shape(wanted)):
+            rows = await read.rows(connection, **values)
+            return [Place(*row) for row in rows]
+        latest = wanted.instant_to
+        if wanted.after is not None and wanted.after.instant is not None:
+            latest = from_microseconds(wanted.after.instant)
+        # Of history, no more days are looked at than it takes.
+        rows = []
+        for earliest in windows(latest, wanted.instant_from):
+            bounded = values if earliest is None else {**values, "instant_from": earliest}
+            rows = await walk(_shape(wanted, bounded)).rows(connection, **bounded)
+            if len(rows) >= wanted.most:
+                break
+        return [Place(*row) for row in rows]
+
+
+async def plan(connection: Connection, wanted: Wanted) -> tuple[Read, dict[str, Any]]:
+    """Answer the select to make for a list, and its values.
+
+    Its jobs are sorted if a filter leaves but a few; else an index is walked.
+    """
+    values = _values(wanted)
+    filters: list[str] = [name for name in ("user", "host") if name in values]
+    is_single = len(filters) + len(wanted.labels) <= 1 and wanted.status is None
+    if wanted.key is not None:
+        return sort(_shape(wanted)), values
+    if is_single:  # an index has that filter, and the order
+        return walk(_shape(wanted)), values
+    if not filters and not wanted.labels:
+        filters = ["all"] if wanted.status in ENDED else []
+    for name in filters:
+        if await _holds(_ARE_FEW[name], connection, values):
+            return sort(_shape(wanted)), values
+    for label in wanted.labels:
+        by_label = {**values, **_driver(label)}
+        if await _holds(_ARE_FEW["label"], connection, by_label):
+            return sort(_shape(wanted)), by_label
+    return walk(_shape(wanted)), values
+
+
+async def _holds(read: Read, connection: Connection, values: Mapping[str, Any]) -> bool:
+    [[holds]] = await read.rows(connection, **values)
+    return bool(holds)
+
+
+def _shape(wanted: Wanted, values: Mapping[str, Any] | None = None) -> Shape:
+    values = _values(wanted) if values is None else values
+    names = ("user", "key", "host", "instant_from", "instant_to", "after")
+    given = frozenset(name for name in names if name in values)
+    return Shape(wanted.status, given, min(len(wanted.labels), 2), wanted.is_ascending)
+
+
+def _values(wanted: Wanted) -> dict[str, Any]:
+    names = ("application_id", "user", "key", "host", "instant_from", "instant_to", "most")
+    values = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None}
     if wanted.labels:
-        values["label_name"], values["label_value"] = wanted.labels[0]
+        values |= _driver(wanted.labels[0])
         values["labels"] = [Jsonb({name: value}) for name, value in wanted.labels]
     if wanted.after is not None:
-        values["after_job"], instant = wanted.after.job_id, wanted.after.instant
+        job_id, instant, _ = wanted.after
+        values["after_job"] = job_id
         values["after"] = "infinity" if instant is None else from_microseconds(instant).isoformat()
-    rows = await read_for(wanted).rows(
-        source, **{name: value for name, value in values.items() if value is not None}
-    )
-    return [Place._make(row) for row in rows]
+    return values
 
 
-def read_for(wanted: Wanted) -> Read:
-    """Answer the select of a list; there is one for each set of fields that may be given."""
-    given = {
-        name for name in ("user", "key", "host", "instant_from", "instant_to", "after")
-        if getattr(wanted, name) is not None
-    }  # fmt: skip
-    labels = min(len(wanted.labels), 2)
-    return _read(wanted.status, frozenset(given), labels, is_ascending=wanted.is_ascending)
+def _driver(label: tuple[str, str]) -> dict[str, str]:
+    return {"label_name": label[0], "label_value": label[1]}
 
 
-@cache
-def _read(status: str | None, given: frozenset[str], labels: int, *, is_ascending: bool) -> Read:
-    source, instant, job_id, conditions = _source(status, has_label=labels > 0)
-    conditions += [_CONDITIONS[name] for name in ("user", "key", "host") if name in given]
-    if labels > 1:
-        conditions.append(_has_labels)
-    if "instant_from" in given:
-        conditions.append(instant >= bindparam("instant_from", type_=Instant))
-    if "instant_to" in given:
-        conditions.append(instant < bindparam("instant_to", type_=Instant))
-    place = tuple_(instant, job_id)
-    if "after" in given:
-        conditions.append(place > _after if is_ascending else place < _after)
-    order = [instant, job_id] if is_ascending else [instant.desc(), job_id.desc()]
-    never = literal_column("'infinity'::timestamptz", type_=Instant)
-    columns = (job_id, microseconds(func.nullif(instant, never)), func.octet_length(jobs.c.payload))
-    statement: Select[Any] = (
-        select(*columns)
-        .select_from(source)
-        .where(ours, *conditions)
-        .order_by(*order)
-        .limit(bindparam("most", type_=Integer))
-    )
-    return Read(statement, depends_on_values=True)
-
-
-def _source(
-    status: str | None, *, has_label: bool
-) -> tuple[FromClause, ColumnElement[Any], ColumnElement[int], list[ColumnElement[bool]]]:
-    """Say where a list is read from, by which instant and job, and what makes a row one of it."""
-    source: FromClause
-    if status in OUTSTANDING:
-        source = schedules.join(jobs, jobs.c.id == schedules.c.job_id)
-        instant, job_id = schedules.c.due_at, schedules.c.job_id
-        conditions = _is_first(OUTSTANDING[status])
-        if OUTSTANDING[status] == RunState.EXECUTING:
-            conditions.append(_may_have_begun)
-    elif status is not None:
-        source = executions.join(jobs, jobs.c.id == executions.c.job_id)
-        instant, job_id = executions.c.finished_at, executions.c.job_id
-        conditions = _is_last(ENDED[status])
-    elif has_label:
-        source = job_labels.join(jobs, jobs.c.id == job_labels.c.job_id)
-        return source, job_labels.c.run_at, job_labels.c.job_id, [*_labelled]
+@asynccontextmanager
+async def _connection(source: Pool | Connection) -> AsyncIterator[Connection]:
+    if isinstance(source, AsyncConnectionPool):
+        async with source.connection() as connection:
+            yield connection
     else:
-        return jobs, jobs.c.run_at, jobs.c.id, []
-    if has_label:
-        source = source.join(job_labels, job_labels.c.job_id == jobs.c.id)
-        conditions = [*conditions, *_labelled]
-    return source, instant, job_id, conditions
-
-
-def _is_first(state: RunState) -> list[ColumnElement[bool]]:
-    """Whether a run is the first that stands so of its job, which is listed once."""
-    other = schedules.alias("other")
-    return [
-        schedules.c.state == literal_column(f"'{state}'"),
-        ~exists(
-            select(other.c.job_id).where(
-                other.c.job_id == schedules.c.job_id,
-                other.c.state == literal_column(f"'{state}'"),
-                tuple_(other.c.due_at, other.c.scheduled_for)
-                < tuple_(schedules.c.due_at, schedules.c.scheduled_for),
-            )
-        ),
-    ]
-
-
-def _is_last(state: ExecutionState) -> list[ColumnElement[bool]]:
-    """Whether an execution ended the last run of its job, so.
-
-    Of a job that runs once that is its run, unless it is still ahead and a person asked for another
-    one before.
-    """
-    is_ahead = exists(
-        select(schedules.c.job_id).where(
-            schedules.c.job_id == jobs.c.id, schedules.c.scheduled_for == jobs.c.run_at
-        )
-    )
-    last_run = case(
-        (jobs.c.recurrence.is_not(None), jobs.c.last_run_for),
-        (jobs.c.last_run_for.is_(None), jobs.c.run_at),
-        (jobs.c.last_run_for >= jobs.c.run_at, jobs.c.last_run_for),
-        (is_ahead, jobs.c.last_run_for),
-        else_=jobs.c.run_at,
-    )
-    return [
-        executions.c.state == literal_column(f"'{state}'"),
-        executions.c.replayed_at.is_(None),
-        executions.c.scheduled_for == last_run,
-    ]
-
-
-_CONDITIONS: dict[str, ColumnElement[bool]] = {
-    "user": jobs.c.user_id == bindparam("user", type_=Text),
-    # Written out, so that the planner sees that the index of keys holds all of them.
-    "key": and_(
-        jobs.c.key == bindparam("key", type_=Text),
-        text("jobs.key is not null and jobs.state <> 'ended'"),
-    ),
-    "host": host == bindparam("host", type_=Text),
-}
-# Claimed a few seconds ahead at most: no need to look at all that is due later.
-_may_have_begun = schedules.c.due_at < text("now() + interval '1 minute'")
-_labelled = (
-    job_labels.c.application_id == bindparam("application_id", type_=Integer),
-    job_labels.c.name == bindparam("label_name", type_=Text),
-    job_labels.c.value == bindparam("label_value", type_=Text),
-)
-_has_labels = jobs.c.labels.op("@>")(func.all(bindparam("labels", type_=ARRAY(JSONB))))
-_after = tuple_(
-    bindparam("after", type_=Text).cast(Instant), bindparam("after_job", type_=BigInteger)
-)
+        yield source

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from handler_service.read_parts import microseconds, ours
+from handler_service.read_parts import is_end, microseconds, ours
 from handler_service.schemas.instants import LAST, from_microseconds
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import ExecutionState, JobState, RunState
@@ -28,11 +28,6 @@ from shared.runs.model import Instant, executions, jobs, schedules
 
 # No run that was begun ends before its instant, but clocks are set.
 SLACK_US = 3_600_000_000
-ENDS = tuple(
-    state
-    for state in ExecutionState
-    if state not in {ExecutionState.RETRYING, ExecutionState.ABANDONED}
-)
 # How a status is called that is a run's end under another name.
 STATUSES = {ExecutionState.DONE.value: "succeeded"}
 
@@ -90,12 +85,14 @@ _JOBS = Read(
     .where(jobs.c.id == func.any(bindparam("job_ids", type_=ARRAY(BigInteger))), ours)
 )
 
-_wanted = func.unnest(
-    bindparam("job_ids", type_=ARRAY(BigInteger)),
-    bindparam("runs", type_=ARRAY(Instant)),
-    bindparam("since", type_=ARRAY(Instant)),
-).table_valued(
-    column("job_id", BigInteger), column("run", Instant), column("since", Instant), name="wanted"
+_wanted = (
+    func.unnest(
+        bindparam("job_ids", type_=ARRAY(BigInteger)),
+        bindparam("runs", type_=ARRAY(Instant)),
+        bindparam("since", type_=ARRAY(Instant)),
+    )
+    .table_valued(column("job_id", BigInteger), column("run", Instant), column("since", Instant))
+    .render_derived(name="wanted")
 )
 
 
@@ -117,8 +114,7 @@ def _last_runs(*, is_exact: bool) -> Read:
     ).where(
         executions.c.job_id == _wanted.c.job_id,
         executions.c.finished_at >= _wanted.c.since,
-        executions.c.state.in_(literal_column(f"'{state}'") for state in ENDS),
-        executions.c.replayed_at.is_(None),
+        is_end,
     )
     if is_exact:
         ended = ended.where(executions.c.scheduled_for == _wanted.c.run)
@@ -203,7 +199,7 @@ async def jobs_of(
 ) -> list[Job]:
     """Answer jobs in the order asked, whatever became of them; leave out those that are not."""
     rows = await _JOBS.rows(source, job_ids=list(job_ids), application_id=application_id)
-    found = {job.job_id: job for job in map(Job._make, rows)}
+    found = {job.job_id: job for job in (Job(*row) for row in rows)}
     return await with_last_runs(source, [found[each] for each in job_ids if each in found])
 
 
