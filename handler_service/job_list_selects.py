@@ -143,7 +143,7 @@ def sort(shape: Shape) -> Read:
         select(few.c.id, instant.label("instant"), few.c.payload_bytes)
         .select_from(joined)
         .where(*conditions)
-        .offset(text("0"))  # so that the place in the list does not choose the index
+        .offset(0)  # so that the place in the list does not choose the index
         .subquery("found")
     )
     return _page(shape, _List(rows, rows.c.instant, rows.c.id, rows.c.payload_bytes, []))
