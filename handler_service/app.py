@@ -73,6 +73,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         timers,
         timer_edits,
         jobs,
+        job_lists,
         keyed_jobs,
         job_edits,
         job_lists,
