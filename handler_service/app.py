@@ -76,7 +76,6 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         job_lists,
         keyed_jobs,
         job_edits,
-        job_lists,
         history,
         dead_letters,
         signing_secret,
