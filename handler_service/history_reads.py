@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from handler_service.job_list_selects import FEW, FILTERS
-from handler_service.read_parts import microseconds, ours, windows
+from handler_service.read_parts import lent, microseconds, ours, windows
 from handler_service.schemas.instants import from_microseconds
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import ExecutionState
@@ -103,16 +103,18 @@ class Wanted:
     most: int = 50
 
 
-async def of_job(pool: Pool, job_id: int, *, after: Place | None, most: int) -> list[Execution]:
+async def of_job(
+    source: Pool | Connection, job_id: int, *, after: Place | None, most: int
+) -> list[Execution]:
     """Answer the executions of a job, those of its newest run first."""
     read = _of_job(is_first_page=after is None)
-    rows = await read.rows(pool, job_id=job_id, most=most, **_values(after))
+    rows = await read.rows(source, job_id=job_id, most=most, **_values(after))
     return [Execution._make(row) for row in rows]
 
 
-async def by_end(pool: Pool, wanted: Wanted) -> list[Execution]:
+async def by_end(source: Pool | Connection, wanted: Wanted) -> list[Execution]:
     """Answer executions, those that ended last first."""
-    async with pool.connection() as connection:
+    async with lent(source) as connection:
         values = await _filters(connection, wanted) | _values(wanted.after)
         latest = wanted.finished_to
         if wanted.after is not None:

@@ -1,17 +1,15 @@
 """Which jobs are on a page of a list, and where in it each of them stands."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import ColumnElement, func, literal_column, select
 
 from handler_service.job_list_selects import ENDED, FEW, FILTERS, Shape, labelled, sort, walk
-from handler_service.read_parts import ours, windows
+from handler_service.read_parts import lent, ours, windows
 from handler_service.schemas.instants import from_microseconds
 from shared.database import Connection, Pool, Read
 from shared.runs.model import job_labels, jobs
@@ -59,7 +57,7 @@ class Wanted:
 
 async def places(source: Pool | Connection, wanted: Wanted) -> list[Place]:
     """Answer the places of jobs, in order."""
-    async with _connection(source) as connection:
+    async with lent(source) as connection:
         read, values = await plan(connection, wanted)
         if wanted.status not in ENDED or wanted.is_ascending or read is sort(_shape(wanted)):
             rows = await read.rows(connection, **values)
@@ -128,12 +126,3 @@ def _values(wanted: Wanted) -> dict[str, Any]:
 
 def _driver(label: tuple[str, str]) -> dict[str, str]:
     return {"label_name": label[0], "label_value": label[1]}
-
-
-@asynccontextmanager
-async def _connection(source: Pool | Connection) -> AsyncIterator[Connection]:
-    if isinstance(source, AsyncConnectionPool):
-        async with source.connection() as connection:
-            yield connection
-    else:
-        yield source

@@ -1,9 +1,11 @@
 """The parts that several reads have in common."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from psycopg_pool import AsyncConnectionPool
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -16,6 +18,7 @@ from sqlalchemy import (
 )
 
 from handler_service.schemas.instants import FIRST
+from shared.database import Connection, Pool
 from shared.runs.lifecycle import ExecutionState
 from shared.runs.model import HOST, executions, jobs
 
@@ -54,3 +57,13 @@ def windows(latest: datetime | None, earliest: datetime | None) -> Iterator[date
         if earliest is None or since > earliest:
             yield since
     yield earliest
+
+
+@asynccontextmanager
+async def lent(source: Pool | Connection) -> AsyncIterator[Connection]:
+    """Use this connection, or one of the pool: the same for several reads in a row."""
+    if isinstance(source, AsyncConnectionPool):
+        async with source.connection() as connection:
+            yield connection
+    else:
+        yield source

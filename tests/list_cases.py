@@ -1,16 +1,18 @@
 """The lists whose plans and times are looked at: each filter, first pages and pages at depth."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from handler_service import history_reads
-from handler_service.job_list_reads import Wanted
+from handler_service.job_list_reads import Place, Wanted
+from handler_service.schemas.instants import microseconds
 
 NOW = datetime.now(UTC)
 MOST = 51
-AGO, AHEAD = NOW - timedelta(days=20), NOW + timedelta(days=15)
 USER, HOST, KEY = "user-17", "h17.example", "key-700000"
 TEAM, PROD = ("team", "t17"), ("env", "prod")
-SPAN = {"instant_from": NOW - timedelta(days=10), "instant_to": NOW - timedelta(days=9)}
+START, END = NOW - timedelta(days=10), NOW - timedelta(days=9)
+SPAN = {"instant_from": START, "instant_to": END}
 
 JOBS: dict[str, Wanted] = {
     "all": Wanted(application_id=1),
@@ -51,7 +53,7 @@ JOBS: dict[str, Wanted] = {
 HISTORY: dict[str, history_reads.Wanted] = {
     "executions": history_reads.Wanted(application_id=1),
     "executions, from, to": history_reads.Wanted(
-        application_id=1, finished_from=SPAN["instant_from"], finished_to=SPAN["instant_to"]
+        application_id=1, finished_from=START, finished_to=END
     ),
     "executions, done": history_reads.Wanted(application_id=1, state="done"),
     "executions, failed": history_reads.Wanted(application_id=1, state="failed"),
@@ -59,3 +61,24 @@ HISTORY: dict[str, history_reads.Wanted] = {
     "executions, host": history_reads.Wanted(application_id=1, host=HOST),
     "executions, failed, user": history_reads.Wanted(application_id=1, state="failed", user=USER),
 }
+
+
+def at_depth(wanted: Wanted) -> Wanted:
+    """A page of this list from its middle."""
+    middle = NOW - timedelta(days=20)
+    if wanted.status == "upcoming":
+        middle = NOW + timedelta(days=15)
+    if wanted.status == "executing":
+        middle = NOW - timedelta(hours=1)
+    if wanted.instant_from is not None:
+        middle = START + (END - START) / 2
+    return replace(wanted, after=Place(500_000, microseconds(middle)))
+
+
+def history_at_depth(wanted: history_reads.Wanted) -> history_reads.Wanted:
+    """A page of this list from its middle."""
+    middle = NOW - timedelta(days=20)
+    if wanted.finished_from is not None:
+        middle = START + (END - START) / 2
+    number = microseconds(middle)
+    return replace(wanted, after=history_reads.Place(number, 500_000, number, 1))

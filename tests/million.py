@@ -54,6 +54,7 @@ update schedules
 set
     state = 'executing', executor_id = gen_random_uuid(), fence = 1,
     due_at = date_trunc('second', now())
+        - mod(abs(hashint8extended(job_id, 8)), 7200) * interval '1 second'
 where job_id in (select id from jobs where mod(id, 100) = 70 order by id limit 100)
 """
 LABELS = """
@@ -90,7 +91,7 @@ from (
 """
 INDEXES = """
 select indexname, indexdef from pg_indexes
-where tablename in ('jobs', 'job_labels', 'schedules')
+where tablename in ('jobs', 'job_labels', 'schedules', 'executions')
     and indexname not in (select conname from pg_constraint)
 """
 
@@ -125,7 +126,8 @@ def _without_indexes(connection: psycopg.Connection[Any]) -> Iterator[None]:
         connection.execute(f"drop index {name}".encode())
     yield
     for _, definition in indexes:
-        connection.execute(definition.encode())
+        # On every partition too, which is not what the definition says of their parent's.
+        connection.execute(definition.replace(" ON ONLY ", " ON ").encode())
 
 
 def _make_partitions(connection: psycopg.Connection[Any], days: int) -> None:
