@@ -132,6 +132,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "jobs",
                 "description": "Webhooks, called once or again and again, and their history.",
             },
+            {"name": "history", "description": "What became of each attempt."},
             {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
