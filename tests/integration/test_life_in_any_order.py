@@ -224,7 +224,7 @@ class LifeInAnyOrder(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         job_id = self._job(which)
         cancelled = self.run(moves.cancel(self.connection, job_id=job_id, application_id=1))
-        assert cancelled == (self.places[job_id].state == RunState.PENDING)
+        assert bool(cancelled) == (self.places[job_id].state == RunState.PENDING)
 
     @precondition(lambda self: self.places)
     @rule(which=st.integers(0, 99), retimes=st.booleans())
@@ -240,7 +240,9 @@ class LifeInAnyOrder(RuleBasedStateMachine):
     def replay(self, which: int) -> None:
         job_id = self._job(which)
         replayed = self.run(moves.replay(self.connection, DeadLetters(1, job_id), most=5))
-        assert replayed == (self.places[job_id].state in {RunState.FAILED, RunState.UNCERTAIN})
+        assert bool(replayed) == (
+            self.places[job_id].state in {RunState.FAILED, RunState.UNCERTAIN}
+        )
         if replayed:
             self.starts[job_id] = 0
 
