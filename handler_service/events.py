@@ -75,6 +75,7 @@ async def _send(send: Send, words: bytes, *, is_last: bool = False) -> None:
 
 @router.get(
     "/events",
+    status_code=200,
     response_class=EventStream,
     summary="Listen to what happens",
     operation_id="listenToEvents",
