@@ -62,23 +62,25 @@ class Listening:
         return [each.kind for each in self.heard if each.data.get("job_id") == job_id]
 
     async def _listen(self) -> None:
-        async with httpx.AsyncClient(timeout=30) as http:
-            async with http.stream("GET", self._url, headers=self._headers) as response:
-                assert response.status_code == 200, await response.aread()
-                assert response.headers["content-type"].startswith("text/event-stream")
-                kind, data = "", ""
-                async for line in response.aiter_lines():
-                    name, _, value = line.partition(": ")
-                    if line.startswith(":"):
-                        self.comments += 1
-                    elif name == "id":
-                        self.last_event_id = value
-                    elif name == "event":
-                        kind = value
-                    elif name == "data":
-                        data = value
-                    elif not line and data:
-                        assert self.last_event_id is not None
-                        self.heard.append(Heard(self.last_event_id, kind, json.loads(data)))
-                        kind, data = "", ""
+        async with (
+            httpx.AsyncClient(timeout=30) as http,
+            http.stream("GET", self._url, headers=self._headers) as response,
+        ):
+            assert response.status_code == 200, await response.aread()
+            assert response.headers["content-type"].startswith("text/event-stream")
+            kind, data = "", ""
+            async for line in response.aiter_lines():
+                name, _, value = line.partition(": ")
+                if line.startswith(":"):
+                    self.comments += 1
+                elif name == "id":
+                    self.last_event_id = value
+                elif name == "event":
+                    kind = value
+                elif name == "data":
+                    data = value
+                elif not line and data:
+                    assert self.last_event_id is not None
+                    self.heard.append(Heard(self.last_event_id, kind, json.loads(data)))
+                    kind, data = "", ""
         self.has_ended = True

@@ -2,15 +2,12 @@
 
 import asyncio
 import re
-import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import httpx
-import psycopg
 import pytest
 import redis
 
@@ -207,7 +204,7 @@ async def test_who_comes_back_too_late_is_told_that_there_is_a_gap(
             await second.hears(1)
             await tell(teller, 4)
             await second.hears(2)
-        assert [each.kind for each in second.heard][0] == "gap"
+        assert second.heard[0].kind == "gap"
         assert "GET /executions" in second.heard[0].data["detail"]
         assert jobs(second)[-1] == 4
         # Its window is over: nobody has listened for so long that nothing was told.
@@ -220,13 +217,18 @@ async def test_who_comes_back_too_late_is_told_that_there_is_a_gap(
         await fourth.hears(1)
     assert kinds(fourth) == ["gap"]
     async with Listening(handler.url, last_event_id=fourth.heard[0].id) as fifth:
-        await tell(teller, 6)
-        await fifth.hears(1)
-    assert kinds(fifth) == ["job.changed"], "a gap is told once"
+
+        async def is_told() -> None:
+            await tell(teller, 6)  # which may rest, as nobody listened
+            assert fifth.heard
+
+        await eventually(is_told)
+    assert set(kinds(fifth)) == {"job.changed"}, "a gap is told once"
 
 
 @pytest.mark.parametrize(
-    "place", ["", "1", "1-", "-1", "1-1.", "1-1-1", "x-1", "1-1.99999999999", "9" * 20 + "-0", "١-1"]
+    "place",
+    ["", "1", "1-", "-1", "1-1.", "1-1-1", "x-1", "1-1.99999999999", "9" * 20 + "-0", "١-1"],
 )
 async def test_what_is_no_id_of_an_event_is_refused(api: httpx.AsyncClient, place: str) -> None:
     [by_header, by_query] = [
@@ -338,20 +340,22 @@ async def test_a_listener_that_does_not_read_is_cut_off_and_keeps_up_nobody(
     services: Services, teller: Teller
 ) -> None:
     handler = await services.handler()
-    async with httpx.AsyncClient(base_url=handler.url) as http, Listening(handler.url) as quick:
+    async with (
+        httpx.AsyncClient(base_url=handler.url) as http,
+        Listening(handler.url) as quick,
+    ):
         await quick.placed()
-        silent = socket.create_connection(("127.0.0.1", handler.port))
+        silent = socket.socket()
+        silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        silent.connect(("127.0.0.1", handler.port))
         silent.sendall(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n")
         await eventually(lambda: listeners_are(http, 2))
-        total = 0
-        for _ in range(15):  # 30,000 events are 5 MB, more than the sockets hold
+        for times in range(1, 31):  # 60,000 events are 8 MB, more than the sockets hold
             teller.tell([of_job("job.changed", 1, job_id) for job_id in range(2_000)])
-            total += 2_000
-            await quick.hears(total)
+            await quick.hears(2_000 * times)
         await eventually(lambda: listeners_are(http, 1), within=15)
-        assert jobs(quick) == list(range(2_000)) * 15
+        assert jobs(quick) == list(range(2_000)) * 30
         silent.close()
-        assert await handler.stop() == 0
 
 
 async def test_a_slow_listener_reads_all_of_it_at_its_own_pace(
