@@ -184,7 +184,7 @@ async def test_a_run_that_is_marked_while_it_is_rescued_is_in_doubt_and_not_stra
             assert await moves.mark(marking, [claim])
             rescue = asyncio.create_task(moves.rescue(rescuing, executor_id=OTHER))
             await eventually(lambda: is_waiting(marking))
-        assert (await rescue)["doubt_abandoned"] == 1
+        assert len((await rescue)["doubt_abandoned"]) == 1
     assert [row["state"] for row in (await snapshot(pool))["executions"]] == ["uncertain"]
 
 
