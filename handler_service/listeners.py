@@ -184,12 +184,7 @@ class Listeners:
         if place < held_from or not page:  # too long ago; or a place in the stream of another Redis
             listener.place = held_from
             return _gap(held_from)
-        words = [
-            render(each)
-            for _, told in page
-            for each in told
-            if each.place > place and listener.wants(each)
-        ]
+        words = [render(each) for _, told in page for each in told if listener.wants(each)]
         listener.place = max(place, page[-1][0])
         if self._place is not None and self._place <= listener.place:
             listener.keeps_up = self._mark is not None
