@@ -13,6 +13,7 @@ from executor_service.lease import Lease
 from executor_service.lock import ClaimLock
 from executor_service.occur import let_occur
 from shared import database, wakeup
+from shared.events import Event
 from shared.runs import moves
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
@@ -50,7 +51,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Claimer:
-    """Claims what is due soon while there is room, and hands each batch over."""
+    """Claims what is due soon while there is room, and hands each batch over.
+
+    With it goes what is to be told of occurrences, now that it is committed.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Claimer:
         lease: Lease,
         *,
         room: Callable[[], int],
-        take: Callable[[list[Claim]], None],
+        take: Callable[[list[Claim], list[Event]], None],
         holds: Callable[[Held], bool],
     ) -> None:
         self._settings = settings
@@ -156,8 +160,9 @@ class Claimer:
                 await self._give_back_strays(connection)
             # Until the commit's answer is here, the claim may be made and we not know of it.
             was_unsure_until, self._unsure_until = self._unsure_until, monotonic() + UNSURE_SECONDS
+            told: list[Event] = []
             async with connection.transaction():
-                occurred = await self._let_occur(connection)
+                occurred = await self._let_occur(connection, told)
                 now = await self._claim(
                     connection, ON_TIME_SECONDS, settings.claim_ahead_seconds, for_now
                 )
@@ -165,14 +170,14 @@ class Claimer:
                 share = most // 10 if room > settings.room // KEPT_FROM_BACKLOG else 0
                 for_backlog = min(most - len(now), max(room - settings.room // 2, share))
                 backlog = await self._claim(connection, EVER_SECONDS, -ON_TIME_SECONDS, for_backlog)
-            self._take(now + backlog)
+            self._take(now + backlog, told)
             self._unsure_until = was_unsure_until
         CLAIM_SECONDS.observe(monotonic() - started)
         BATCH.observe(len(now) + len(backlog))
         CLAIMED.inc(len(now) + len(backlog))
         return bool(occurred) or len(now) == for_now or 0 < len(backlog) == for_backlog
 
-    async def _let_occur(self, connection: database.Connection) -> int:
+    async def _let_occur(self, connection: database.Connection, told: list[Event]) -> int:
         """Let next occurrences occur: those that are on time, and then what is overdue."""
         settings = self._settings
         windows = (
@@ -187,6 +192,7 @@ class Claimer:
                 ahead_seconds=ahead,
                 missed_after_seconds=settings.missed_after_seconds,
                 most=most,
+                told=told,
             )
         return occurred
 

@@ -30,7 +30,8 @@ from executor_service.record import Recorder
 from executor_service.rescue import list_orphans, rescue
 from executor_service.resolver import Resolver
 from executor_service.rhythm import Rhythm
-from shared import database, wakeup
+from shared import database, events, wakeup
+from shared.events import Event, EventType, Teller
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
@@ -46,6 +47,7 @@ PARTITIONS_SECONDS = 600
 PRUNE_SECONDS = 3_600
 ORPHANS_SECONDS = 10
 BEAT_SECONDS_MAX = 2.0
+EXECUTING: EventType = "run.executing"
 
 ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
 IN_FLIGHT = Gauge("onthedot_webhooks_in_flight", "Webhooks being sent.")
@@ -66,6 +68,8 @@ class Executor:
             pin_plans=True,
         )
         self._redis = wakeup.connect(settings.redis_url.get_secret_value())
+        self._event_redis = events.connect(settings.redis_url.get_secret_value())
+        self._teller = Teller(self._event_redis)
         self._clock = DatabaseClock()
         self._lease = Lease(
             self._pool,
@@ -110,7 +114,7 @@ class Executor:
             in_flight_max=settings.in_flight_max,
             per_destination_max=settings.in_flight_per_destination_max,
         )
-        self._recorder = Recorder(self._pool, settled=self._settled)
+        self._recorder = Recorder(self._pool, self._teller, settled=self._settled)
         self._claimer = Claimer(
             settings,
             self._pool,
@@ -184,7 +188,7 @@ class Executor:
         self._claimer.poll_within(0.0)
 
     async def _rescue(self) -> None:
-        if await rescue(self._pool, self._lease):
+        if await rescue(self._pool, self._lease, self._teller):
             self._claimer.poll_within(0.0)
 
     async def _orphans(self) -> None:
@@ -196,8 +200,16 @@ class Executor:
     async def _prune(self) -> None:
         await prune(self._pool, retention_days=self._settings.retention_days)
 
-    def _take(self, claims: list[Claim]) -> None:
-        """Hold a batch until each run's instant."""
+    def _take(self, claims: list[Claim], told: list[Event]) -> None:
+        """Hold a batch until each run's instant; tell of it, and of what occurred before."""
+        if self._teller.is_wanted:
+            self._teller.tell(told)
+            self._teller.tell(
+                [
+                    (EXECUTING, each.application_id, each.job_id, each.scheduled_for, each.attempt)
+                    for each in claims
+                ]
+            )
         for claim in claims:
             heapq.heappush(self._held, (claim.due_at / 1e6, next(self._order), claim))
             self._mine[_key(claim)] = claim
@@ -293,6 +305,8 @@ class Executor:
     async def _close(self) -> None:
         self._sender.resolver.close()
         await self._sender.clients.close()
+        await self._teller.close()
+        await self._event_redis.aclose()
         await self._redis.aclose()
         await self._pool.close(timeout=2.0)
 

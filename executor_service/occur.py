@@ -6,15 +6,16 @@ others that were missed; it waits for the run before it; or its job is not activ
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import structlog
 from prometheus_client import Counter
-from shared.recurrence import CatchUp, Overlap, Recurrence, next_after, occurrences
 
 from shared import database
+from shared.events import Event, of_job, of_run, of_runs
+from shared.recurrence import CatchUp, Overlap, Recurrence, next_after, occurrences
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
 from shared.runs.moves import Head, Occurrence, PassedOver
@@ -60,10 +61,12 @@ async def let_occur(
     ahead_seconds: float,
     missed_after_seconds: float,
     most: int,
+    told: list[Event],
 ) -> int:
     """Deal with the next occurrences due in a window around now, in the caller's transaction.
 
-    Answers how many there were. What occurs may be claimed by the caller's next statement.
+    Answers how many there were. What occurs may be claimed by the caller's next statement. `told`
+    gathers what is to be told once the caller has committed.
     """
     heads = await moves.heads(
         connection, late_seconds=late_seconds, ahead_seconds=ahead_seconds, most=most
@@ -74,7 +77,8 @@ async def let_occur(
     decisions = await asyncio.to_thread(
         lambda: [decide(head, missed_after_seconds=missed_after_seconds) for head in heads]
     )
-    await _move(connection, decisions)
+    owners = {head.job_id: head.application_id for head in heads}
+    told += await _move(connection, decisions, owners)
     return len(heads)
 
 
@@ -146,27 +150,49 @@ def _microseconds(instant: datetime) -> int:
     return (instant - EPOCH) // MICROSECOND
 
 
-async def _move(connection: database.Connection, decisions: Sequence[Decision]) -> None:
+async def _move(
+    connection: database.Connection, decisions: Sequence[Decision], owners: Mapping[int, int]
+) -> list[Event]:
+    """Make the moves that were decided; answer what there is to tell of it."""
+    told: list[Event] = []
     occurring = [each for each in decisions if isinstance(each, Occurrence)]
     waiting = [each.head for each in decisions if isinstance(each, Waiting)]
     if occurring:
-        OCCURRED.labels("occur").inc(len(await moves.occur(connection, occurring)))
+        moved = set(await moves.occur(connection, occurring))
+        OCCURRED.labels("occur").inc(len(moved))
+        for planned in occurring:
+            if planned.job_id in moved:
+                told += _planned(planned, owners[planned.job_id])
     for each in decisions:
         if isinstance(each, PassedOver) and await moves.pass_over(connection, each):
             OCCURRED.labels("pass_over").inc(len(each.passed))
+            owner = owners[each.job_id]
+            told += [of_run("run.skipped", owner, each.job_id, passed) for passed in each.passed]
+            told += _planned(each, owner)
     if waiting:
         await moves.wait(connection, waiting, seconds=WAIT_SECONDS)
-    await _stop(connection, [each for each in decisions if isinstance(each, NotActive)])
+    stopped = [each for each in decisions if isinstance(each, NotActive)]
+    return told + await _stop(connection, stopped)
 
 
-async def _stop(connection: database.Connection, stopped: Sequence[NotActive]) -> None:
+def _planned(moved: Occurrence | PassedOver, owner: int) -> list[Event]:
+    if moved.next_for is None:
+        return []
+    return [of_run("run.pending", owner, moved.job_id, moved.next_for)]
+
+
+async def _stop(connection: database.Connection, stopped: Sequence[NotActive]) -> list[Event]:
     """Hold what a paused job left in the queue, and cancel what an ended one did."""
-    broken = [each.head.job_id for each in stopped if each.is_broken]
+    told: list[Event] = []
+    broken = {each.head.job_id: each.head.application_id for each in stopped if each.is_broken}
     if broken:
-        await moves.pause_recurring(connection, broken)
+        paused = await moves.pause_recurring(connection, list(broken))
+        told += [of_job("job.paused", broken[job_id], job_id) for job_id in paused]
     for each in stopped:
         if each.head.job_state == JobState.ENDED:
-            await moves.cancel(connection, job_id=each.head.job_id, application_id=None)
-    paused = [each.head.job_id for each in stopped if each.head.job_state != JobState.ENDED]
-    if paused:
-        await moves.hold(connection, paused)
+            cancelled = await moves.cancel(connection, job_id=each.head.job_id, application_id=None)
+            told += of_runs("run.cancelled", cancelled)
+    held = [each.head.job_id for each in stopped if each.head.job_state != JobState.ENDED]
+    if held:
+        await moves.hold(connection, held)
+    return told

@@ -1,6 +1,7 @@
 """Record: what became of each claim, written in batches, kept until Postgres takes it."""
 
 import asyncio
+import collections
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from psycopg import DataError, Error, IntegrityError
 from executor_service.fire import Delivered, Failed, Outcome, Refused, Skipped
 from executor_service.retry import next_delay
 from shared import database
+from shared.events import Event, EventType, Teller, of_job
 from shared.runs import moves
 from shared.runs.moves import Attempt, Claim
 
@@ -36,27 +38,16 @@ GONE = 410  # RFC 9110, 15.5.11: and likely to be for good
 log = structlog.stdlib.get_logger(__name__)
 
 
-async def _bury(connection: database.Connection, attempts: Sequence[Attempt]) -> list[int]:
-    """End runs that failed for good. What recurs is paused when its receiver is gone for good."""
-    gone = [
-        each.claim.job_id for each in attempts if each.http_status == GONE and each.claim.recurs
-    ]
-    if not gone:
-        return await moves.bury(connection, attempts)
-    async with connection.transaction():
-        buried = await moves.bury(connection, attempts)
-        paused = await moves.pause_recurring(connection, [job for job in gone if job in buried])
-    await moves.hold(connection, paused)
-    return buried
-
-
-MOVES = {
-    "deliver": moves.deliver,
-    "retry": moves.retry,
-    "bury": _bury,
-    "doubt": moves.doubt,
-    "skip": moves.skip,
+# What each move is told as.
+TOLD: dict[str, EventType] = {
+    "deliver": "run.done",
+    "retry": "run.retrying",
+    "bury": "run.failed",
+    "doubt": "run.uncertain",
+    "skip": "run.skipped",
+    "release": "run.pending",
 }
+UNSENT = {"skip", "release"}  # these made no attempt
 
 
 class _GivenBack(NamedTuple):
@@ -70,9 +61,19 @@ Item = TypeVar("Item", Attempt, _GivenBack)
 class Recorder:
     """Writes outcomes behind the firing, and gives claims back."""
 
-    def __init__(self, pool: database.Pool, *, settled: Callable[[Sequence[Claim]], None]) -> None:
+    def __init__(
+        self, pool: database.Pool, teller: Teller, *, settled: Callable[[Sequence[Claim]], None]
+    ) -> None:
         self._pool = pool
+        self._teller = teller
         self._settled = settled
+        self._moves = {
+            "deliver": moves.deliver,
+            "retry": moves.retry,
+            "bury": self._bury,
+            "doubt": moves.doubt,
+            "skip": moves.skip,
+        }
         self._attempts: deque[tuple[str, Attempt]] = deque()
         self._given_back: deque[_GivenBack] = deque()
         self._news = asyncio.Event()
@@ -119,7 +120,7 @@ class Recorder:
 
     async def _write_attempts(self) -> None:
         batch = [self._attempts.popleft() for _ in range(min(BATCH_MAX, len(self._attempts)))]
-        for name, move in MOVES.items():
+        for name, move in self._moves.items():
             attempts = [attempt for kind, attempt in batch if kind == name]
             if attempts:
                 FIRED.labels(name).inc(len(attempts))
@@ -154,8 +155,28 @@ class Recorder:
                 delay = min(delay * 2, RETRY_SECONDS_MAX)
             else:
                 FENCED.labels(name).inc(len(items) - len(moved))
+                if self._teller.is_wanted:
+                    self._teller.tell(_events(name, _claims(items), moved))
                 self._settled(_claims(items))
                 return
+
+    async def _bury(
+        self, connection: database.Connection, attempts: Sequence[Attempt]
+    ) -> list[int]:
+        """End runs that failed for good. What recurs is paused when its receiver is gone too."""
+        gone = {
+            each.claim.job_id: each.claim.application_id
+            for each in attempts
+            if each.http_status == GONE and each.claim.recurs
+        }
+        if not gone:
+            return await moves.bury(connection, attempts)
+        async with connection.transaction():
+            buried = await moves.bury(connection, attempts)
+            paused = await moves.pause_recurring(connection, [job for job in gone if job in buried])
+        await moves.hold(connection, paused)
+        self._teller.tell([of_job("job.paused", gone[job_id], job_id) for job_id in paused])
+        return buried
 
     async def _write_apart(
         self,
@@ -189,6 +210,22 @@ def _without_words(item: Item) -> Item:
 async def _release(connection: database.Connection, batch: Sequence[_GivenBack]) -> list[int]:
     delays = [given.delay_seconds for given in batch]
     return await moves.release(connection, _claims(batch), delays=delays)
+
+
+def _events(name: str, claims: Sequence[Claim], moved: Sequence[int]) -> list[Event]:
+    """Say what became of those claims that were still ours.
+
+    Of a job with several runs in the batch it may be unknown which was moved; then none is told.
+    """
+    if len(moved) < len(claims):
+        given = collections.Counter(claim.job_id for claim in claims)
+        found = collections.Counter(moved)
+        claims = [claim for claim in claims if found[claim.job_id] == given[claim.job_id]]
+    kind, unsent = TOLD[name], name in UNSENT
+    return [
+        (kind, claim.application_id, claim.job_id, claim.scheduled_for, claim.attempt - unsent)
+        for claim in claims
+    ]
 
 
 def _claims(items: Sequence[Attempt] | Sequence[_GivenBack]) -> list[Claim]:

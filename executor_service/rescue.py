@@ -4,17 +4,25 @@ import structlog
 from prometheus_client import Counter
 
 from executor_service.lease import Lease
-from shared import database
+from shared import database, events
+from shared.events import EventType, Teller
 from shared.runs import moves
 
 RESCUED = Counter("onthedot_runs_rescued", "Runs taken from lapsed executors, by move.", ["move"])
 
 RESCUE_SECONDS_MAX = 10.0
+# What each move is told as.
+TOLD: dict[str, EventType] = {
+    "rescue_unsent": "run.pending",
+    "doubt_abandoned": "run.uncertain",
+    "bury_abandoned": "run.failed",
+    "rescue": "run.abandoned",
+}
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-async def rescue(pool: database.Pool, lease: Lease) -> bool:
+async def rescue(pool: database.Pool, lease: Lease, teller: Teller) -> bool:
     """Take back the runs of lapsed executors; answer whether there were any to look for now."""
     if not lease.may_rescue():
         return False
@@ -27,9 +35,10 @@ async def rescue(pool: database.Pool, lease: Lease) -> bool:
         log.warning("rescue.failed", error=type(error).__name__)
         return False
     for move, runs in moved.items():
-        RESCUED.labels(move).inc(runs)
+        RESCUED.labels(move).inc(len(runs))
+        teller.tell(events.of_runs(TOLD[move], runs))
     if any(moved.values()):
-        log.warning("runs.rescued", **moved)
+        log.warning("runs.rescued", **{move: len(runs) for move, runs in moved.items()})
     return any(moved.values())
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from handler_service.app import create_app
 from handler_service.protocol import Protocol
+from handler_service.server import Server
 from shared import VERSION, garbage
 from shared.settings import HandlerSettings, explain
 from shared.telemetry import configure_logging
@@ -27,9 +28,11 @@ def main() -> int:
     configure_logging(form=settings.log_format, level=settings.log_level, service="handler")
     log = structlog.stdlib.get_logger("handler")
     log.info("handler.started", version=VERSION, **settings.model_dump(mode="json"))
-    server = uvicorn.Server(
+    app = create_app(settings)
+    server = Server(
+        app,
         uvicorn.Config(
-            create_app(settings),
+            app,
             host=settings.host,
             port=settings.port,
             http=Protocol,
@@ -40,7 +43,7 @@ def main() -> int:
             proxy_headers=False,
             timeout_keep_alive=65,
             timeout_graceful_shutdown=15,
-        )
+        ),
     )
     # When it has stopped, uvicorn raises again the signal that stopped it; here that is no news.
     for number in (signal.SIGTERM, signal.SIGINT):

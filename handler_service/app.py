@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 
 from handler_service import (
     dead_letters,
+    events,
     forecast,
     health,
     history,
@@ -30,7 +31,10 @@ from handler_service import (
 from handler_service.announce import Announcer
 from handler_service.context import Context
 from handler_service.create import GroupCommit
+from handler_service.event_source import Source
+from handler_service.listeners import Listeners
 from shared import VERSION, database, wakeup
+from shared.events import Teller, connect
 from shared.settings import HandlerSettings
 
 
@@ -45,22 +49,32 @@ def create_app(settings: HandlerSettings) -> FastAPI:
             connections=settings.database_connections,
             pin_plans=True,
         )
-        redis = wakeup.connect(settings.redis_url.get_secret_value())
+        redis_url = settings.redis_url.get_secret_value()
+        redis = wakeup.connect(redis_url)
+        event_redis = connect(redis_url)
+        teller = Teller(event_redis)
+        source = Source(redis_url, window_seconds=settings.events_window_seconds)
+        listeners = Listeners(source, most=settings.events_listeners_max)
         announcer = Announcer(redis)
         group_commit = GroupCommit(
             pool,
             announcer,
+            teller,
             waiting_max=settings.creates_waiting_max,
             wait_seconds=settings.create_wait_seconds,
         )
-        Context(settings, pool, redis, announcer, group_commit).install(app)
+        context = Context(settings, pool, redis, announcer, group_commit, teller, listeners)
+        context.install(app)
         await pool.open()
         try:
             yield
         finally:
             await group_commit.close()
             await announcer.close()
+            await teller.close()
+            await listeners.close()
             await pool.close()
+            await event_redis.aclose()
             await redis.aclose()
 
     app = FastAPIOffline(
@@ -84,6 +98,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         ledger,
         stats,
         forecast,
+        events,
         signing_secret,
         health,
     )

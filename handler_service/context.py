@@ -9,7 +9,9 @@ from redis.asyncio import Redis
 
 from handler_service.announce import Announcer
 from handler_service.create import GroupCommit
+from handler_service.listeners import Listeners
 from shared.database import Pool
+from shared.events import Teller
 from shared.settings import HandlerSettings
 
 DEFAULT_APPLICATION_ID = 1  # made by the first migration
@@ -24,6 +26,8 @@ class Context:
     redis: Redis
     announcer: Announcer
     group_commit: GroupCommit
+    events: Teller
+    listeners: Listeners
     application_id: int = DEFAULT_APPLICATION_ID
     # One figure at a time: each may keep a connection for a minute.
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -19,6 +19,7 @@ from handler_service.announce import Announcer
 from handler_service.problems import Unavailable
 from handler_service.transaction import Transaction
 from shared import database
+from shared.events import Event, Teller, of_job, of_run
 from shared.runs import moves
 from shared.runs.moves import Created, NewJob
 
@@ -46,12 +47,14 @@ class GroupCommit:
         self,
         pool: database.Pool,
         announcer: Announcer,
+        teller: Teller,
         *,
         waiting_max: int,
         wait_seconds: float,
     ) -> None:
         self._pool = pool
         self._announcer = announcer
+        self._teller = teller
         self._waiting_max = waiting_max
         self._wait_seconds = wait_seconds
         self._waiting: list[_Waiting] = []
@@ -77,7 +80,7 @@ class GroupCommit:
         """Answer the jobs, in order, once all of them are committed: all or none."""
         async with asyncio.timeout(self._wait_seconds), self._pool.connection() as connection:
             created = await moves.create(connection, jobs)
-        self.announce(jobs)
+        self.announce(jobs, created)
         return created
 
     @asynccontextmanager
@@ -137,7 +140,7 @@ class GroupCommit:
         else:
             for waiting, each in zip(group, created, strict=True):
                 _settle(waiting.created, each)
-            self.announce(jobs)
+            self.announce(jobs, created)
 
     async def _write_apart(self, group: list[_Waiting], error: Exception) -> None:
         """Keep one row that the database refuses from refusing the others that came with it."""
@@ -147,11 +150,21 @@ class GroupCommit:
         for waiting in group:
             await self._write_group([waiting])
 
-    def announce(self, jobs: Sequence[NewJob]) -> None:
-        """Count what was created and say so to the executors."""
+    def announce(self, jobs: Sequence[NewJob], created: Sequence[Created]) -> None:
+        """Count what was created; say so to the executors, and to whoever listens."""
         CREATED.inc(len(jobs))
         GROUP.observe(len(jobs))
         self._announcer.due_in(min(job.delay_seconds for job in jobs))
+        if self._teller.is_wanted:
+            self._teller.tell(_events(jobs, created))
+
+
+def _events(jobs: Sequence[NewJob], created: Sequence[Created]) -> list[Event]:
+    told = []
+    for job, each in zip(jobs, created, strict=True):
+        told.append(of_job("job.created", job.application_id, each.job_id))
+        told.append(of_run("run.pending", job.application_id, each.job_id, each.run_at))
+    return told
 
 
 def _settle(created: asyncio.Future[Created], outcome: Created | Exception) -> None:

@@ -22,6 +22,7 @@ from handler_service.schemas.dead_letters import (
     ReplayIn,
 )
 from handler_service.schemas.instants import FIRST, LAST, US_MAX
+from shared.events import of_runs
 from shared.runs import moves
 from shared.runs.moves import DeadLetters
 
@@ -123,8 +124,10 @@ async def replay_dead_letter(
         finished_to=(letter.finished_at + 1) / 1e6,
     )
     async with context.pool.connection() as connection:
-        if not await moves.replay(connection, wanted, most=1):
-            raise NotReplayable(WAS_REPLAYED)
+        replayed = await moves.replay(connection, wanted, most=1)
+    if not replayed:
+        raise NotReplayable(WAS_REPLAYED)
+    context.events.tell(of_runs("run.pending", replayed))
     context.announcer.due_in(0)
     return answers.json(
         {
@@ -166,10 +169,12 @@ async def replay_dead_letters(request: Request) -> Response:
     replayed, moved = 0, REPLAYS_MAX
     while moved == REPLAYS_MAX:
         async with context.pool.connection() as connection:
-            moved = await moves.replay(connection, letters, most=REPLAYS_MAX)
+            runs = await moves.replay(connection, letters, most=REPLAYS_MAX)
+        moved = len(runs)
         replayed += moved
         if moved:
             context.announcer.due_in(0)
+            context.events.tell(of_runs("run.pending", runs))
     return answers.json({"replayed": replayed}, status=202)
 
 

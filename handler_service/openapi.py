@@ -142,6 +142,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "applications",
                 "description": "Whose timers they are, and whose secret signs.",
             },
+            {"name": "history", "description": "What happened, and what happens now."},
             {"name": "health", "description": "For those who run it."},
         ],
     )

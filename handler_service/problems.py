@@ -21,7 +21,8 @@ Problem
 ├── NotReplayable 409      a run that is no dead letter, or not any more
 ├── ApplicationNotFound 404
 └── Unavailable 503        Postgres is away: nothing was promised, try again
-    └── TooMuchToCount 503 a figure that takes too long
+    ├── TooMuchToCount 503 a figure that takes too long
+    └── TooManyListeners   of /events, in this handler
 """
 
 from collections.abc import Mapping, Sequence
@@ -278,6 +279,16 @@ class TooMuchToCount(Unavailable):
         super().__init__(detail)
 
 
+class TooManyListeners(Unavailable):
+    """As many listen to events as one handler serves."""
+
+    code, title = "too_many_listeners", "Too many listen already"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} listeners are served at once; try again later.")
+        self.headers["retry-after"] = "10"
+
+
 def install(app: FastAPI) -> None:
     """Make every error that leaves the application a problem, the frameworks' own too."""
 
@@ -302,7 +313,8 @@ class NothingEscapes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; the only place that survives anything."""
         if scope["type"] == "http" and scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}  # RFC 9110, 9.3.2; the server keeps the body back
+            # RFC 9110, 9.3.2; the server keeps the body back.
+            scope = {**scope, "method": "GET", "wants_body": False}
         try:
             await self.app(scope, receive, send)
         except Exception as error:

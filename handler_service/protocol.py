@@ -34,6 +34,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Cease to count."""
         self._head_bytes = None
+        self.scope["state"]["abort"] = self.transport.abort
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -13,6 +13,7 @@ from handler_service.schemas.timers import DELAY_PARTS, TimerEditIn, TimerOut
 from handler_service.schemas.webhooks import no_payload
 from handler_service.timers import NOT_FOUND, TOO_LATE
 from handler_service.violations import Violation
+from shared.events import of_job
 from shared.runs import moves
 from shared.runs.moves import Edit
 
@@ -47,6 +48,7 @@ async def edit_timer(request: Request, timer_id: TimerId) -> Response:
             if await reads.request(connection, timer_id=timer_id, **whose) is None:
                 raise TimerNotFound(timer_id)  # cancelled just now
             raise TimerHasBegun(timer_id)
+    context.events.tell([of_job("job.changed", context.application_id, timer_id)])
     is_delayed = wanted.gives_a_delay()
     left = wanted.delay_seconds if is_delayed else present.seconds_left
     # Without a new delay too: a claim may have passed over the run while it was being changed. What

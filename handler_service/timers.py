@@ -20,6 +20,7 @@ from handler_service.schemas.timers import (
     TimerPage,
 )
 from handler_service.transaction import Creator
+from shared.events import of_job, of_runs
 from shared.runs import moves
 from shared.runs.moves import NewJob
 
@@ -161,6 +162,9 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
         if await reads.time_left(context.pool, timer_id=timer_id, **whose) is None:
             raise TimerNotFound(timer_id)
         raise TimerHasBegun(timer_id)
+    if cancelled:
+        ended = of_job("job.ended", context.application_id, timer_id)
+        context.events.tell([*of_runs("run.cancelled", cancelled), ended])
     return Response(status_code=204)
 
 

@@ -117,6 +117,15 @@ class HandlerSettings(Settings):
     creates_waiting_max: int = Field(
         5_000, ge=1, le=100_000, description="creates waiting for a commit; beyond it, 503"
     )
+    events_window_seconds: int = Field(
+        600,
+        ge=10,
+        le=86_400,
+        description="how long events are kept for those who come back, while Redis has room",
+    )
+    events_listeners_max: int = Field(
+        100, ge=1, le=10_000, description="listeners of /events at once; beyond it, 503"
+    )
 
 
 class ExecutorSettings(Settings):

@@ -27,6 +27,7 @@ def a_claim(job_id: int = 1, **changes: Any) -> Claim:
         recurs=False,
         signing_secret=b"",
         previous_secret=None,
+        application_id=1,
         executor_id="executor",
     )
     return plain._replace(**changes)

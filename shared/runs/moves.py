@@ -98,6 +98,15 @@ class Created(NamedTuple):
     run_at: int  # epoch microseconds of its first run
 
 
+class Run(NamedTuple):
+    """A run that a move took, as it is told of."""
+
+    job_id: int
+    scheduled_for: int  # epoch microseconds
+    attempt: int  # made so far
+    application_id: int
+
+
 class Edit(NamedTuple):
     """What to change of a job: the names in `changed`, which are the other fields'.
 
@@ -132,6 +141,7 @@ class Head(NamedTuple):
     recurrence: dict[str, Any]  # for `Recurrence.read`
     runs_begun: int
     is_busy: bool  # another run of the job has begun, or is about to, and has not ended
+    application_id: int
 
 
 class Occurrence(NamedTuple):
@@ -188,6 +198,7 @@ class Claim(NamedTuple):
     recurs: bool
     signing_secret: bytes
     previous_secret: bytes | None  # while a rotation overlaps
+    application_id: int
     executor_id: str
 
     @property
@@ -475,11 +486,11 @@ async def release(
     return await _record(connection, "release", values)
 
 
-async def rescue(connection: Connection, *, executor_id: str) -> dict[str, int]:
+async def rescue(connection: Connection, *, executor_id: str) -> dict[str, list[Run]]:
     """Take back every run of the other executors whose lease has lapsed, and forget those.
 
     One transaction: a lapsed executor either renews its lease first and keeps all it held, or finds
-    itself forgotten and holds nothing. Answers how many runs each of the four moves took.
+    itself forgotten and holds nothing. Answers which runs each of the four moves took.
     """
     async with connection.transaction():
         cursor = await connection.execute(SQL["lapsed"], {"executor_id": executor_id})
@@ -487,7 +498,7 @@ async def rescue(connection: Connection, *, executor_id: str) -> dict[str, int]:
         if not lapsed:
             return {}
         values = {"lapsed": lapsed, "max_attempts": DEFAULT_POLICY.max_attempts}
-        moved = {name: len(await _record(connection, name, values)) for name in RESCUES}
+        moved = {name: await _runs(connection, name, values) for name in RESCUES}
         await connection.execute("delete from executors where id = any(%s)", (lapsed,))
         return moved
 
@@ -498,32 +509,37 @@ async def list_orphans(connection: Connection) -> int:
     return cursor.rowcount
 
 
-async def cancel(connection: Connection, *, job_id: int, application_id: int | None) -> bool:
-    """Cancel what is pending of a job and end the job; False when nothing of it was pending.
+async def cancel(connection: Connection, *, job_id: int, application_id: int | None) -> list[Run]:
+    """Cancel what is pending of a job and end the job; answer which runs, none if none was pending.
 
     `application_id` is the caller's; None when it is us who asks.
     Of a job that recurs, ask again until nothing is: an occurrence may be made meanwhile.
     """
-    return bool(await cancel_all(connection, [job_id], application_id=application_id))
+    return await cancel_all(connection, [job_id], application_id=application_id)
 
 
 async def cancel_all(
     connection: Connection, job_ids: Sequence[int], *, application_id: int | None
-) -> set[int]:
-    """Cancel what is pending of jobs and end those of which something was; answer which."""
+) -> list[Run]:
+    """Cancel what is pending of jobs and end those of which something was; answer the runs."""
     values = {"job_ids": list(job_ids), "application_id": application_id}
-    return set(await _record(connection, "cancel", values))
+    return await _runs(connection, "cancel", values)
 
 
-async def replay(connection: Connection, letters: DeadLetters, *, most: int) -> int:
-    """Make dead letters pending again, the oldest first; answer how many."""
+async def replay(connection: Connection, letters: DeadLetters, *, most: int) -> list[Run]:
+    """Make dead letters pending again, the oldest first; answer which."""
     values = letters._asdict() | {"most": most, "attempt_max": REPLAYED_ATTEMPT_MAX}
-    return len(await _record(connection, "replay", values))
+    return await _runs(connection, "replay", values)
 
 
 async def _record(connection: Connection, name: str, values: dict[str, Any]) -> list[int]:
     cursor = await connection.execute(SQL[name], values)
     return [row[0] for row in await cursor.fetchall()]
+
+
+async def _runs(connection: Connection, name: str, values: dict[str, Any]) -> list[Run]:
+    cursor = await connection.execute(SQL[name], values)
+    return [Run._make(row) for row in await cursor.fetchall()]
 
 
 def _keys(claims: Sequence[Claim | Held]) -> dict[str, Any]:

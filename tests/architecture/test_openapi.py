@@ -111,6 +111,7 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/forecast", "get"),
         ("/applications/{application_id}/signing-secret", "get"),
         ("/applications/{application_id}/signing-secret/rotate", "post"),
+        ("/events", "get"),
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),
@@ -153,6 +154,7 @@ REFUSALS = {
     ("/ledger", "get"): {"503"},
     ("/stats", "get"): {"422", "503"},
     ("/forecast", "get"): {"422", "503"},
+    ("/events", "get"): {"422", "503"},
     ("/applications/{application_id}/signing-secret", "get"): {"404", "503"},
     ("/applications/{application_id}/signing-secret/rotate", "post"): {
         *("400", "404", "413", "415", "422", "503")
@@ -191,7 +193,10 @@ def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
         answer = operation["responses"][status]
         assert answer["description"] != "Successful Response"
         assert ("content" in answer) == (status != "204")
-        if "health" not in operation["tags"] and "content" in answer:
+        if path == "/events":
+            assert answer["content"].keys() == {"text/event-stream"}
+            assert "event: run.done" in answer["content"]["text/event-stream"]["example"]
+        elif "health" not in operation["tags"] and "content" in answer:
             schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
             assert schema.get("examples"), (path, method)
     paths = DOCUMENT["paths"]

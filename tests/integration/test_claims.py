@@ -12,6 +12,7 @@ from executor_service.clock import DatabaseClock
 from executor_service.lease import Lease
 from shared import wakeup
 from shared.database import Pool
+from shared.events import Event
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 from tests.conftest import MakeRun
@@ -29,7 +30,8 @@ class Desk:
         self.claims: list[Claim] = []
         self.batches: list[int] = []
 
-    def take(self, claims: list[Claim]) -> None:
+    def take(self, claims: list[Claim], told: list[Event]) -> None:
+        del told
         self.claims += claims
         if claims:
             self.batches.append(len(claims))

@@ -7,8 +7,9 @@ import pytest
 from handler_service import create
 from handler_service.announce import Announcer
 from handler_service.create import GroupCommit
-from shared import wakeup
+from shared import events, wakeup
 from shared.database import Pool
+from shared.events import Teller
 from shared.runs.lifecycle import Delivery
 from shared.runs.moves import NewJob
 
@@ -23,9 +24,11 @@ async def test_a_create_that_comes_as_the_last_writer_leaves_is_written(
     """Who is answered and creates again at once finds a writer that will not look again."""
     monkeypatch.setattr(create, "WRITERS", 1)
     redis = wakeup.connect(redis_url)
-    group_commit = GroupCommit(pool, Announcer(redis), waiting_max=10, wait_seconds=5.0)
+    teller = Teller(events.connect(redis_url))
+    group_commit = GroupCommit(pool, Announcer(redis), teller, waiting_max=10, wait_seconds=5.0)
     async with asyncio.timeout(10):
         ids = [await group_commit.create(TIMER) for _ in range(5)]
     assert len(set(ids)) == 5
     await group_commit.close()
+    await teller.close()
     await redis.aclose()

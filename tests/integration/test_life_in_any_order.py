@@ -224,7 +224,7 @@ class LifeInAnyOrder(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         job_id = self._job(which)
         cancelled = self.run(moves.cancel(self.connection, job_id=job_id, application_id=1))
-        assert cancelled == (self.places[job_id].state == RunState.PENDING)
+        assert bool(cancelled) == (self.places[job_id].state == RunState.PENDING)
 
     @precondition(lambda self: self.places)
     @rule(which=st.integers(0, 99), retimes=st.booleans())
@@ -233,14 +233,16 @@ class LifeInAnyOrder(RuleBasedStateMachine):
         edit = Edit(["delay_seconds"] if retimes else ["url"], url="http://y/", delay_seconds=0.0)
         edited = self.run(moves.edit(self.connection, job_id=job_id, application_id=1, edit=edit))
         place = self.places[job_id]
-        assert edited == (place.state == RunState.PENDING and place.attempt == 0)
+        assert (edited is not None) == (place.state == RunState.PENDING and place.attempt == 0)
 
     @precondition(lambda self: self.places)
     @rule(which=st.integers(0, 99))
     def replay(self, which: int) -> None:
         job_id = self._job(which)
         replayed = self.run(moves.replay(self.connection, DeadLetters(1, job_id), most=5))
-        assert replayed == (self.places[job_id].state in {RunState.FAILED, RunState.UNCERTAIN})
+        assert bool(replayed) == (
+            self.places[job_id].state in {RunState.FAILED, RunState.UNCERTAIN}
+        )
         if replayed:
             self.starts[job_id] = 0
 

@@ -7,7 +7,9 @@ import pytest
 
 from executor_service.fire import Delivered, Failed, Refused
 from executor_service.record import Recorder
+from shared import events
 from shared.database import Pool
+from shared.events import Teller
 from shared.runs.moves import Claim
 from tests.conftest import MakeExecutor, MakeRun
 from tests.eventually import eventually
@@ -24,12 +26,16 @@ async def settled() -> Settled:
 
 
 @pytest.fixture
-async def recorder(pool: Pool, settled: Settled) -> AsyncIterator[Recorder]:
-    recorder = Recorder(pool, settled=settled.extend)
+async def recorder(pool: Pool, settled: Settled, redis_url: str) -> AsyncIterator[Recorder]:
+    redis = events.connect(redis_url)
+    teller = Teller(redis)
+    recorder = Recorder(pool, teller, settled=settled.extend)
     running = asyncio.create_task(recorder.run())
     yield recorder
     running.cancel()
     await asyncio.wait([running])
+    await teller.close()
+    await redis.aclose()
 
 
 async def test_an_outcome_that_cannot_be_stored_is_stored_without_its_words(

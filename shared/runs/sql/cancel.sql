@@ -24,4 +24,8 @@ ended as (
 insert into executions (job_id, scheduled_for, attempt, state, finished_at)
 select job_id, scheduled_for, attempt, 'cancelled', now()
 from moved
-returning job_id
+returning
+    job_id,
+    (extract(epoch from scheduled_for) * 1000000)::bigint,
+    attempt,
+    (select application_id from jobs where jobs.id = executions.job_id)

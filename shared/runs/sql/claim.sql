@@ -52,4 +52,5 @@ returning
     jobs.max_lateness_seconds,
     jobs.recurrence is not null,
     applications.signing_secret,
-    case when applications.previous_secret_until > now() then applications.previous_signing_secret end
+    case when applications.previous_secret_until > now() then applications.previous_signing_secret end,
+    jobs.application_id

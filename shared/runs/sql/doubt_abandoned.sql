@@ -16,4 +16,8 @@ select
     job_id, scheduled_for, attempt + 1, 'uncertain', now(), executor_id, fence,
     'abandoned: the executor fell silent; whether the webhook was sent is unknown'
 from moved
-returning job_id
+returning
+    job_id,
+    (extract(epoch from scheduled_for) * 1000000)::bigint,
+    attempt,
+    (select application_id from jobs where jobs.id = executions.job_id)

@@ -10,7 +10,8 @@ select
     exists (
         select from schedules as other
         where other.job_id = schedules.job_id and not other.is_next
-    )
+    ),
+    jobs.application_id
 from schedules
 join jobs on jobs.id = schedules.job_id
 where schedules.is_next

@@ -42,4 +42,8 @@ taken as (
 insert into schedules (job_id, scheduled_for, due_at, fence, attempt, attempts_forgiven, replayed_at)
 select job_id, scheduled_for, scheduled_for, greatest(fence, attempt), attempt, attempt, now()
 from taken
-returning job_id
+returning
+    job_id,
+    (extract(epoch from scheduled_for) * 1000000)::bigint,
+    attempt,
+    (select application_id from jobs where jobs.id = schedules.job_id)

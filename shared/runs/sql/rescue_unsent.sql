@@ -13,4 +13,8 @@ where executors.id = any(%(lapsed)s::uuid[])
         (select delivery from jobs where jobs.id = schedules.job_id) = 'at_most_once'
         or schedules.due_at > executors.heartbeat_at + executors.lease_seconds * interval '1 second'
     )
-returning schedules.job_id
+returning
+    schedules.job_id,
+    (extract(epoch from schedules.scheduled_for) * 1000000)::bigint,
+    schedules.attempt,
+    (select application_id from jobs where jobs.id = schedules.job_id)
