@@ -4,7 +4,7 @@ Our own few lines instead of the framework's: they stop reading at a limit, refu
 by the letter (NaN, lone surrogates) and cost 20 µs less a request (84 → 66 µs for a small body).
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,7 @@ from handler_service.problems import (
     MalformedBody,
     WrongContentType,
 )
+from handler_service.violations import Violation
 
 ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
 Body = TypeVar("Body", bound=BaseModel)
@@ -28,17 +29,26 @@ async def read(request: Request, model: type[Body], *, bytes_max: int) -> Body:
     Raises WrongContentType, BodyTooLarge, MalformedBody or InvalidRequest; nothing is kept of a
     body that is refused.
     """
-    _expect_json(request.headers.get("content-type", ""))
-    raw = await _receive(request, bytes_max)
-    try:
-        document = from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+    document = await read_document(request, bytes_max=bytes_max)
     try:
         return model.model_validate(document)
     except ValidationError as refusal:
-        errors = refusal.errors(include_url=False, include_input=False)
-        raise InvalidRequest(violations.in_body(errors)) from None
+        raise InvalidRequest(violations_of(refusal)) from None
+
+
+async def read_document(request: Request, *, bytes_max: int) -> Any:
+    """Read the body as any JSON; raises as `read` does, but for InvalidRequest."""
+    _expect_json(request.headers.get("content-type", ""))
+    raw = await _receive(request, bytes_max)
+    try:
+        return from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+
+
+def violations_of(refusal: ValidationError) -> list[Violation]:
+    """Say what a model found wrong with a document."""
+    return violations.in_body(refusal.errors(include_url=False, include_input=False))
 
 
 def _expect_json(content_type: str) -> None:
