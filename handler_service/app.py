@@ -13,6 +13,9 @@ from fastapi_offline import FastAPIOffline
 from handler_service import (
     dead_letters,
     health,
+    job_edits,
+    jobs,
+    keyed_jobs,
     openapi,
     problems,
     signing_secret,
@@ -64,7 +67,16 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         redirect_slashes=False,
     )
     # Not include_router: it matches twice what it includes, 12 µs of the 55 of a create.
-    resources = (timers, timer_edits, dead_letters, signing_secret, health)
+    resources = (
+        timers,
+        timer_edits,
+        jobs,
+        keyed_jobs,
+        job_edits,
+        dead_letters,
+        signing_secret,
+        health,
+    )
     app.router.routes[:0] = [route for each in resources for route in each.router.routes]
     problems.install(app)
     openapi.install(app)

@@ -24,22 +24,44 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read(request: Request, model: type[Body], *, bytes_max: int) -> Body:
-    """Read the body as `model`.
+    """Read the body as `model`: `receive` and `parse`."""
+    return parse(await receive(request, bytes_max=bytes_max), model)
 
-    Raises WrongContentType, BodyTooLarge, MalformedBody or InvalidRequest; nothing is kept of a
-    body that is refused.
+
+async def receive(request: Request, *, bytes_max: int) -> bytes:
+    """Receive a body that is announced as JSON, as it is.
+
+    Raises WrongContentType or BodyTooLarge.
     """
-    document = await read_document(request, bytes_max=bytes_max)
+    _expect_json(request.headers.get("content-type", ""))
+    refusal = BodyTooLarge(f"The body may have {bytes_max:,} bytes at most.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdigit() or int(announced) > bytes_max:
+        raise refusal
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > bytes_max:
+            raise refusal
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse(raw: bytes, model: type[Body]) -> Body:
+    """Read a body that was received as `model`.
+
+    Raises MalformedBody or InvalidRequest; nothing is kept of a body that is refused.
+    """
+    document = parse_json(raw)
     try:
         return model.model_validate(document)
     except ValidationError as refusal:
         raise InvalidRequest(violations_of(refusal)) from None
 
 
-async def read_document(request: Request, *, bytes_max: int) -> Any:
-    """Read the body as any JSON; raises as `read` does, but for InvalidRequest."""
-    _expect_json(request.headers.get("content-type", ""))
-    raw = await _receive(request, bytes_max)
+def parse_json(raw: bytes) -> Any:
+    """Read a body that was received as any JSON. Raises MalformedBody."""
     try:
         return from_json(raw, allow_inf_nan=False)
     except ValueError as error:
@@ -58,18 +80,3 @@ def _expect_json(content_type: str) -> None:
     )
     if not is_json:
         raise WrongContentType(content_type)
-
-
-async def _receive(request: Request, bytes_max: int) -> bytes:
-    refusal = BodyTooLarge(f"The body may have {bytes_max:,} bytes at most.")
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > bytes_max:
-        raise refusal
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > bytes_max:
-            raise refusal
-        chunks.append(chunk)
-    return b"".join(chunks)

@@ -108,7 +108,6 @@ _STATE_OF_RUN = Read(
     .order_by(_steps.c.at.desc())
     .limit(1)
 )
-_CLOCK = Read(select(func.clock_timestamp()))
 
 
 class Wanted(NamedTuple):
@@ -178,10 +177,3 @@ async def state_of(pool: Pool, runs: Runs) -> str | None:
     """Answer where these runs stand, the latest word on one of them; None: there are none."""
     row = await _STATE_OF_RUN.row(pool, **runs._asdict())
     return None if row is None else row[0]
-
-
-async def clock(pool: Pool) -> datetime:
-    """Answer what the database's clock says."""
-    [[now]] = await _CLOCK.rows(pool)
-    assert isinstance(now, datetime)  # noqa: S101
-    return now

@@ -12,6 +12,7 @@ from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, JobId
 from handler_service.problems import DeadLetterNotFound, NotReplayable
+from handler_service.reads import clock
 from handler_service.schemas import instants
 from handler_service.schemas.dead_letters import (
     DeadLetterList,
@@ -155,7 +156,7 @@ async def replay_dead_letters(request: Request) -> Response:
     context = Context.of(request)
     wanted = await bodies.read(request, ReplayIn, bytes_max=ENVELOPE_BYTES_MAX)
     # What fails again while we are at it is left alone; else this might never end.
-    now = await reads.clock(context.pool)
+    now = await clock(context.pool)
     letters = DeadLetters(
         context.application_id,
         job_id=wanted.job_id,

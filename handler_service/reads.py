@@ -1,5 +1,6 @@
 """What the handler reads of timers: one, a page of them. Each by the primary key of `jobs`."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Integer, bindparam, func, select
@@ -40,6 +41,9 @@ _REQUEST = Read(
 )
 
 
+_CLOCK = Read(select(func.clock_timestamp()))
+
+
 class TimeLeft(NamedTuple):
     """A timer and the whole seconds until it is due."""
 
@@ -78,3 +82,10 @@ async def request(connection: Connection, *, timer_id: int, application_id: int)
     """Answer what a timer asks for; None for no such timer, or a cancelled one."""
     row = await _REQUEST.row(connection, timer_id=timer_id, application_id=application_id)
     return None if row is None else Request._make(row)
+
+
+async def clock(source: Pool | Connection) -> datetime:
+    """Answer what the database's clock says."""
+    [[now]] = await _CLOCK.rows(source)
+    assert isinstance(now, datetime)  # noqa: S101
+    return now

@@ -139,7 +139,7 @@ class Rrule:
         )
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=1_024)
 def parse_rrule(text: str, start: datetime) -> Rrule:
     """Parse a rule and make explicit what it takes from DTSTART; raises InvalidRule.
 

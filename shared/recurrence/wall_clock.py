@@ -87,7 +87,7 @@ def land(
     look = _remembering(first_from)
     since = after.replace(microsecond=0)
     offset = _offset_at(zone, since)
-    last = next(_changes(zone, since - CHANGE_MAX, since), None)
+    last = max(_changes(zone, since - CHANGE_MAX, since), default=None)
     low = since + offset + SECOND
     while True:
         if last is not None and fold is Fold.FIRST:

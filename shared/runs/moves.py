@@ -504,8 +504,15 @@ async def cancel(connection: Connection, *, job_id: int, application_id: int | N
     `application_id` is the caller's; None when it is us who asks.
     Of a job that recurs, ask again until nothing is: an occurrence may be made meanwhile.
     """
-    values = {"job_id": job_id, "application_id": application_id}
-    return bool(await _record(connection, "cancel", values))
+    return bool(await cancel_all(connection, [job_id], application_id=application_id))
+
+
+async def cancel_all(
+    connection: Connection, job_ids: Sequence[int], *, application_id: int | None
+) -> set[int]:
+    """Cancel what is pending of jobs and end those of which something was; answer which."""
+    values = {"job_ids": list(job_ids), "application_id": application_id}
+    return set(await _record(connection, "cancel", values))
 
 
 async def replay(connection: Connection, letters: DeadLetters, *, most: int) -> int:
