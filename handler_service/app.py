@@ -14,6 +14,7 @@ from handler_service import (
     dead_letters,
     health,
     job_edits,
+    job_trials,
     jobs,
     keyed_jobs,
     openapi,
@@ -25,7 +26,8 @@ from handler_service import (
 from handler_service.announce import Announcer
 from handler_service.context import Context
 from handler_service.create import GroupCommit
-from shared import VERSION, database, wakeup
+from handler_service.trials import Trials
+from shared import VERSION, database, trials, wakeup
 from shared.settings import HandlerSettings
 
 
@@ -48,7 +50,8 @@ def create_app(settings: HandlerSettings) -> FastAPI:
             waiting_max=settings.creates_waiting_max,
             wait_seconds=settings.create_wait_seconds,
         )
-        Context(settings, pool, redis, announcer, group_commit).install(app)
+        trials_redis = trials.connect(settings.redis_url.get_secret_value())
+        Context(settings, pool, redis, announcer, group_commit, Trials(trials_redis)).install(app)
         await pool.open()
         try:
             yield
@@ -57,6 +60,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
             await announcer.close()
             await pool.close()
             await redis.aclose()
+            await trials_redis.aclose()
 
     app = FastAPIOffline(
         title="Onthedot",
@@ -73,6 +77,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         jobs,
         keyed_jobs,
         job_edits,
+        job_trials,
         dead_letters,
         signing_secret,
         health,

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from handler_service.announce import Announcer
 from handler_service.create import GroupCommit
+from handler_service.trials import Trials
 from shared.database import Pool
 from shared.settings import HandlerSettings
 
@@ -23,6 +24,7 @@ class Context:
     redis: Redis
     announcer: Announcer
     group_commit: GroupCommit
+    trials: Trials
     application_id: int = DEFAULT_APPLICATION_ID
 
     def install(self, app: FastAPI) -> None:

@@ -1,6 +1,6 @@
 """Expectations: whether the answer to a test call is what its caller expects, and why not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
@@ -78,23 +78,27 @@ def difference(expected: Any, found: Any, place: str = "#") -> str | None:
     else must be equal: numbers by value (1 is 1.0), nothing across kinds (1 is not true).
     """
     if isinstance(expected, dict) and isinstance(found, dict):
-        for name, value in expected.items():
-            there = f"{place}/{name.replace('~', '~0').replace('/', '~1')}"
-            if name not in found:
-                return f"{there} is missing."
-            told = difference(value, found[name], there)
-            if told:
-                return told
-        return None
+        return _first(_of_members(expected, found, place))
     if isinstance(expected, list) and isinstance(found, list):
         if len(expected) != len(found):
             return f"{place}: expected {len(expected)} items; found {len(found)}."
         pairs = enumerate(zip(expected, found, strict=True))
-        told_each = (difference(*pair, f"{place}/{index}") for index, pair in pairs)
-        return next((told for told in told_each if told), None)
+        return _first(difference(*pair, f"{place}/{index}") for index, pair in pairs)
     if _kind(expected) == _kind(found) and expected == found:
         return None
     return f"{place}: expected {_quote(expected)}; found {_quote(found)}."
+
+
+def _of_members(
+    expected: dict[str, Any], found: dict[str, Any], place: str
+) -> Iterator[str | None]:
+    for name, value in expected.items():
+        there = f"{place}/{name.replace('~', '~0').replace('/', '~1')}"
+        yield difference(value, found[name], there) if name in found else f"{there} is missing."
+
+
+def _first(told: Iterable[str | None]) -> str | None:
+    return next((each for each in told if each), None)
 
 
 def _kind(value: Any) -> type:
