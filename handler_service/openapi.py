@@ -129,6 +129,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
         tags=[
             {"name": "timers", "description": "A webhook, called once, after a delay."},
             {
+                "name": "jobs",
+                "description": "Webhooks, called once or again and again, and their history.",
+            },
+            {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
             },
