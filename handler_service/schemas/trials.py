@@ -6,7 +6,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    FailFast,
     Field,
     PlainValidator,
     TypeAdapter,
@@ -28,7 +27,7 @@ EXPECTED_HEADERS_MAX = 50
 EXPECTED_CHARACTERS_MAX = 8_192
 
 _Status = Annotated[int, Field(ge=100, le=599)]
-_Statuses = Annotated[list[_Status], Field(min_length=1, max_length=STATUSES_MAX), FailFast()]
+_Statuses = Annotated[list[_Status], Field(min_length=1, max_length=STATUSES_MAX)]
 _ONE: TypeAdapter[int] = TypeAdapter(_Status, config=ConfigDict(strict=True))
 _SEVERAL: TypeAdapter[list[int]] = TypeAdapter(_Statuses, config=ConfigDict(strict=True))
 _Seconds = Annotated[float, Field(ge=TIMEOUT_SECONDS_MIN, le=TRIAL_TIMEOUT_SECONDS_MAX)]
