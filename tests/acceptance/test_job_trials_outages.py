@@ -1,4 +1,4 @@
-"""`/jobs/test` and `/jobs/validate`: what egress refuses; executors that stop, die, are not there."""
+"""Test calls: what egress refuses of them; executors that stop, die, or are not there."""
 
 import asyncio
 import signal
