@@ -22,13 +22,14 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 QUEUE = "onthedot:trials"
 REQUEST = "onthedot:trial-request:"
 REPLY = "onthedot:trial-reply:"
 TAKE_SECONDS = 3.0  # then nobody has room, or nobody is there
-REQUEST_SECONDS = 5  # should the handler die meanwhile
+REQUEST_SECONDS = 10  # should the handler die meanwhile
 QUEUE_SECONDS = 60
 REPLY_SECONDS = 10
 POP_SECONDS = 1.0  # one wait at most: whoever waits looks up in between
@@ -94,14 +95,15 @@ Reply = Called | Looked | Unable
 def connect(url: str) -> Redis:
     """Describe connections that wait for longer than `wakeup.connect` lets them, in bytes.
 
-    Nothing is tried again: what was popped would be lost.
+    What meets a connection that died while it was idle is tried once more, on a new one. Doubled,
+    an id or a reply is passed over; a request that was taken or deleted then passes for taken.
     """
     return Redis.from_url(
         url,
         socket_timeout=POP_SECONDS + 1.0,
         socket_connect_timeout=1.0,
         health_check_interval=15,
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
 
 
@@ -123,7 +125,7 @@ async def withdraw(redis: Redis, trial: Trial) -> bool:
     """Take a trial back; False when an executor has taken it. Raises one of `Away`."""
     async with redis.pipeline() as pipe:
         pipe.delete(REQUEST + trial.id)
-        pipe.lrem(QUEUE, 1, trial.id)
+        pipe.lrem(QUEUE, 0, trial.id)
         deleted, _ = await pipe.execute()
     return bool(deleted)
 
