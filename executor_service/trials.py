@@ -32,7 +32,7 @@ NO_JOB = 0  # in the event: ids of jobs begin at 1
 
 TRIED = Counter("onthedot_trials", "Calls and looks for callers who wait.", ["kind"])
 
-_overlaps = applications.c.previous_secret_until > func.now()
+_overlaps = applications.c.previous_secret_until > func.current_timestamp()
 _SECRETS = Read(
     select(
         applications.c.signing_secret,

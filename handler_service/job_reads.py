@@ -91,6 +91,12 @@ _JOB = Read(
     .where(jobs.c.id == bindparam("job_id", type_=BigInteger), ours)
 )
 
+_JOBS = Read(
+    select(*JOB_COLUMNS)
+    .select_from(jobs.join(outstanding, true()))
+    .where(jobs.c.id == func.any(bindparam("job_ids", type_=ARRAY(BigInteger))), ours)
+)
+
 _wanted = func.unnest(
     bindparam("job_ids", type_=ARRAY(BigInteger)),
     bindparam("runs", type_=ARRAY(Instant)),
@@ -204,8 +210,18 @@ async def job(source: Pool | Connection, *, job_id: int, application_id: int) ->
     row = await _JOB.row(source, job_id=job_id, application_id=application_id)
     if row is None:
         return None
-    [found] = await with_last_runs(source, [Job._make(row)])
+    [found] = await with_last_runs(source, [Job(*row)])
     return found
+
+
+async def jobs_of(
+    source: Pool | Connection, job_ids: Sequence[int], *, application_id: int
+) -> list[Job]:
+    """Answer these jobs, as far as they are there, in this order."""
+    rows = await _JOBS.rows(source, job_ids=list(job_ids), application_id=application_id)
+    found = {row[0]: Job(*row) for row in rows}
+    there = [found[job_id] for job_id in job_ids if job_id in found]
+    return await with_last_runs(source, there)
 
 
 async def with_last_runs(source: Pool | Connection, found: Sequence[Job]) -> list[Job]:

@@ -19,6 +19,8 @@ CERTAINTY = "tests/acceptance/test_delivery_certainty.py"
 POSTGRES = "tests/acceptance/test_postgres_misbehaves.py"
 LEASE = "tests/integration/test_lease.py"
 BULKHEAD = "tests/unit/test_bulkhead.py"
+KEYS = "tests/acceptance/test_idempotency.py"
+KEYS_OUTAGES = "tests/acceptance/test_idempotency_outages.py"
 MONOTONIC = "monotonic() < self._holds_until"
 
 
@@ -351,7 +353,7 @@ EXECUTOR = (
         "asked again when the connection is there",
         "if not await lease.may_still_rescue(connection):",
         "if False:",
-        (POSTGRES, "-k", "hangs"),
+        (LEASE, "-k", "waits_for_a_connection"),
     ),
     Guard(
         "executor_service/claim.py",
@@ -543,6 +545,55 @@ OUTSIDE = (
         "            self._writers.discard(writer)",
         "            asyncio.get_running_loop().call_soon(self._writers.discard, writer)",
         ("tests/integration/test_group_commit.py",),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "one request at a time under a key",
+        "if await cursor.fetchone() != (True,):",
+        "if await cursor.fetchone() is None:",
+        (KEYS_OUTAGES, "-k", "in_progress"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "another request is refused",
+        "if fingerprint != asked.fingerprint:",
+        "if False:",
+        (KEYS, "-k", "another_request"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a key is kept for a day",
+        "idempotency_keys.c.created_at > func.now() - _KEPT,",
+        "",
+        (KEYS, "-k", "for_a_day"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a first answer that is kept is not written over",
+        "where idempotency_keys.created_at <= now() - interval '24 hours'",
+        "",
+        (KEYS_OUTAGES, "-k", "without_its_lock"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a key is its application's",
+        'idempotency_keys.c.application_id == bindparam("application_id", type_=Integer),',
+        "",
+        (KEYS, "-k", "another_application"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a key is locked where no job is",
+        'return -1 - (int.from_bytes(digest[:8], "big") >> 1)',
+        'return int.from_bytes(digest[:8], "big", signed=True)',
+        (KEYS, "-k", "no_key_is_locked"),
+    ),
+    Guard(
+        "handler_service/create.py",
+        "transactions of their own leave connections to others",
+        "            self._apart,\n",
+        "",
+        (KEYS_OUTAGES, "-k", "stands_still"),
     ),
     Guard(
         "handler_service/timers.py",

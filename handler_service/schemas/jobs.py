@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from handler_service.schemas.body import Body, answer
 from handler_service.schemas.instants import Instant
-from handler_service.schemas.job_out import EXAMPLE, JobOut
+from handler_service.schemas.job_examples import EXAMPLE
+from handler_service.schemas.job_out import JobOut
 from handler_service.schemas.request_parts import WebhookUrl, refuse
 from handler_service.schemas.webhooks import Key, WebhookIn, unset_defaults
 from handler_service.schemas.when import FIELDS, ConflictPolicy, WhenIn
