@@ -12,15 +12,19 @@ from fastapi_offline import FastAPIOffline
 
 from handler_service import (
     dead_letters,
+    forecast,
     health,
+    history,
     job_edits,
     job_lists,
     job_trials,
     jobs,
     keyed_jobs,
+    ledger,
     openapi,
     problems,
     signing_secret,
+    stats,
     timer_edits,
     timers,
 )
@@ -80,7 +84,11 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         keyed_jobs,
         job_edits,
         job_trials,
+        history,
         dead_letters,
+        ledger,
+        stats,
+        forecast,
         signing_secret,
         health,
     )

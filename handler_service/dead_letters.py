@@ -1,6 +1,6 @@
 """`/dead-letters`: list the runs that failed for good or are uncertain; give them another life."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -21,13 +21,11 @@ from handler_service.schemas.dead_letters import (
     ReplayedOut,
     ReplayIn,
 )
+from handler_service.schemas.instants import FIRST, LAST, US_MAX
 from shared.runs import moves
 from shared.runs.moves import DeadLetters
 
 REPLAYS_MAX = 1_000  # in one statement
-FIRST = datetime.min.replace(tzinfo=UTC)
-LAST = datetime.max.replace(tzinfo=UTC)
-US_MAX = instants.microseconds(LAST)
 CURSOR = "MTc5NTI1MjIwMTY2MTAwMC4xNy4xNzk1MjUxNjAwMTIzNDU2"
 NEXT_PAGE = f'</dead-letters?limit=50&cursor={CURSOR}>; rel="next"'
 WAS_REPLAYED = "It was replayed already."
@@ -194,9 +192,7 @@ def _out(letter: reads.DeadLetter) -> dict[str, object]:
     return {
         **letter._asdict(),
         "scheduled_for": instants.write_instant(letter.scheduled_for),
-        "started_at": (
-            None if letter.started_at is None else instants.write_instant(letter.started_at)
-        ),
+        "started_at": instants.maybe(letter.started_at),
         "finished_at": instants.write_instant(letter.finished_at),
         "response": None if response is None else response.decode(errors="replace"),
         "replay": f"/dead-letters/{letter.job_id}/{scheduled_for}/replay",

@@ -5,7 +5,7 @@ together, by the key of history.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -20,20 +20,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from handler_service.read_parts import microseconds, ours
-from handler_service.schemas.instants import from_microseconds
+from handler_service.read_parts import is_end, microseconds, ours
+from handler_service.schemas.instants import LAST, from_microseconds
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import ExecutionState, JobState, RunState
 from shared.runs.model import Instant, executions, jobs, schedules
 
-LAST = datetime.max.replace(tzinfo=UTC)
 # No run that was begun ends before its instant, but clocks are set.
 SLACK_US = 3_600_000_000
-ENDS = tuple(
-    state
-    for state in ExecutionState
-    if state not in {ExecutionState.RETRYING, ExecutionState.ABANDONED}
-)
 # How a status is called that is a run's end under another name.
 STATUSES = {ExecutionState.DONE.value: "succeeded"}
 
@@ -85,24 +79,20 @@ JOB_COLUMNS = (
     outstanding.c.has_newest,
     microseconds(outstanding.c.next_run_at),
 )
-_JOB = Read(
-    select(*JOB_COLUMNS)
-    .select_from(jobs.join(outstanding, true()))
-    .where(jobs.c.id == bindparam("job_id", type_=BigInteger), ours)
-)
-
 _JOBS = Read(
     select(*JOB_COLUMNS)
     .select_from(jobs.join(outstanding, true()))
     .where(jobs.c.id == func.any(bindparam("job_ids", type_=ARRAY(BigInteger))), ours)
 )
 
-_wanted = func.unnest(
-    bindparam("job_ids", type_=ARRAY(BigInteger)),
-    bindparam("runs", type_=ARRAY(Instant)),
-    bindparam("since", type_=ARRAY(Instant)),
-).table_valued(
-    column("job_id", BigInteger), column("run", Instant), column("since", Instant), name="wanted"
+_wanted = (
+    func.unnest(
+        bindparam("job_ids", type_=ARRAY(BigInteger)),
+        bindparam("runs", type_=ARRAY(Instant)),
+        bindparam("since", type_=ARRAY(Instant)),
+    )
+    .table_valued(column("job_id", BigInteger), column("run", Instant), column("since", Instant))
+    .render_derived(name="wanted")
 )
 
 
@@ -124,8 +114,7 @@ def _last_runs(*, is_exact: bool) -> Read:
     ).where(
         executions.c.job_id == _wanted.c.job_id,
         executions.c.finished_at >= _wanted.c.since,
-        executions.c.state.in_(literal_column(f"'{state}'") for state in ENDS),
-        executions.c.replayed_at.is_(None),
+        is_end,
     )
     if is_exact:
         ended = ended.where(executions.c.scheduled_for == _wanted.c.run)
@@ -205,23 +194,13 @@ class Job(NamedTuple):
         return STATUSES.get(self.last_run.state, self.last_run.state)
 
 
-async def job(source: Pool | Connection, *, job_id: int, application_id: int) -> Job | None:
-    """Answer a job, whatever became of it; None for no such job."""
-    row = await _JOB.row(source, job_id=job_id, application_id=application_id)
-    if row is None:
-        return None
-    [found] = await with_last_runs(source, [Job(*row)])
-    return found
-
-
 async def jobs_of(
     source: Pool | Connection, job_ids: Sequence[int], *, application_id: int
 ) -> list[Job]:
-    """Answer these jobs, as far as they are there, in this order."""
+    """Answer jobs in the order asked, whatever became of them; leave out those that are not."""
     rows = await _JOBS.rows(source, job_ids=list(job_ids), application_id=application_id)
-    found = {row[0]: Job(*row) for row in rows}
-    there = [found[job_id] for job_id in job_ids if job_id in found]
-    return await with_last_runs(source, there)
+    found = {job.job_id: job for job in (Job(*row) for row in rows)}
+    return await with_last_runs(source, [found[each] for each in job_ids if each in found])
 
 
 async def with_last_runs(source: Pool | Connection, found: Sequence[Job]) -> list[Job]:

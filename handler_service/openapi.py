@@ -132,10 +132,12 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "jobs",
                 "description": "Webhooks, called once or again and again, and their history.",
             },
+            {"name": "history", "description": "What became of each attempt."},
             {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
             },
+            {"name": "history", "description": "What happened, what is due, and that all adds up."},
             {
                 "name": "applications",
                 "description": "Whose timers they are, and whose secret signs.",

@@ -5,17 +5,17 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from fastapi import Request
-from sqlalchemy import BigInteger, Integer, Text, bindparam, select
+from sqlalchemy import BigInteger, Text, bindparam, select
 
 from handler_service import job_lock
 from handler_service.context import Context
 from handler_service.paths import ID_MAX
 from handler_service.problems import JobHasChanged, JobNotFound
+from handler_service.read_parts import ours
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import JobState
 from shared.runs.model import jobs
 
-_ours = jobs.c.application_id == bindparam("application_id", type_=Integer)
 _PRESENT = Read(
     select(
         jobs.c.id,
@@ -27,11 +27,11 @@ _PRESENT = Read(
         jobs.c.version,
         jobs.c.delay_seconds,
         jobs.c.contract,
-    ).where(jobs.c.id == bindparam("job_id", type_=BigInteger), _ours)
+    ).where(jobs.c.id == bindparam("job_id", type_=BigInteger), ours)
 )
 _OF_KEY = Read(
     select(jobs.c.id).where(
-        _ours, jobs.c.key == bindparam("key", type_=Text), jobs.c.state != JobState.ENDED
+        ours, jobs.c.key == bindparam("key", type_=Text), jobs.c.state != JobState.ENDED
     )
 )
 

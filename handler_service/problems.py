@@ -21,6 +21,7 @@ Problem
 ├── NotReplayable 409      a run that is no dead letter, or not any more
 ├── ApplicationNotFound 404
 ├── Unavailable 503        Postgres is away: nothing was promised, try again
+│   └── TooMuchToCount 503 a figure that takes too long
 ├── RedisAway 503          nor can executors be asked to try something
 ├── NoExecutor 503         none took what was to be tried
 ├── NoReply 503            one took it, and was not heard of again
@@ -268,6 +269,17 @@ class Unavailable(Problem):
 
     def __init__(self, detail: str = "The database cannot be reached; try again.") -> None:
         super().__init__(detail, headers={"retry-after": "1"})
+
+
+class TooMuchToCount(Unavailable):
+    """A figure would take longer than we let it."""
+
+    code, title = "too_much_to_count", "This figure cannot be counted right now"
+
+    def __init__(
+        self, detail: str = "Counting took longer than 60 seconds and was given up."
+    ) -> None:
+        super().__init__(detail)
 
 
 class RedisAway(Problem):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Integer, bindparam, func, select
 
+from handler_service.read_parts import ours
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import JobState
 from shared.runs.model import jobs
@@ -14,8 +15,7 @@ _seconds_left = func.ceil(
     func.greatest(0, func.extract("epoch", jobs.c.run_at - func.clock_timestamp()))
 ).cast(BigInteger)
 
-_of_us = jobs.c.application_id == bindparam("application_id", type_=Integer)
-_ours = _of_us & (jobs.c.state != JobState.ENDED)
+_ours = ours & (jobs.c.state != JobState.ENDED)
 
 
 _TIMER = Read(
@@ -30,7 +30,7 @@ _TIMERS = Read(
 _CANCELLED = Read(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("timer_id", type_=BigInteger),
-        _of_us,
+        ours,
         jobs.c.state == JobState.ENDED,
     )
 )

@@ -55,4 +55,7 @@ def maybe(number: int | None) -> str | None:
     return None if number is None else write_instant(number)
 
 
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+US_MAX = microseconds(LAST)
 Instant = Annotated[datetime, BeforeValidator(read_instant)]

@@ -1,4 +1,4 @@
-"""When the occurrences of a job are. Read rule, then instants, wall_clock, cron and rrule."""
+"""When the occurrences of a job are. Read rule, instants, wall_clock, cron, rrule, rrule_text."""
 
 from shared.recurrence.check import check
 from shared.recurrence.instants import (

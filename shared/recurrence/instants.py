@@ -8,7 +8,8 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from shared.recurrence.cron import Cron, parse_cron
-from shared.recurrence.rrule import Rrule, parse_rrule, replace_count
+from shared.recurrence.rrule import Rrule
+from shared.recurrence.rrule_text import parse_rrule, replace_count
 from shared.recurrence.rule import MICROSECONDS, Fold, Recurrence
 from shared.recurrence.wall_clock import Landing, land, local, zone_named
 

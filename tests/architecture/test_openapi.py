@@ -109,6 +109,9 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/dead-letters", "get"),
         ("/dead-letters/replay", "post"),
         ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
+        ("/ledger", "get"),
+        ("/stats", "get"),
+        ("/forecast", "get"),
         ("/applications/{application_id}/signing-secret", "get"),
         ("/applications/{application_id}/signing-secret/rotate", "post"),
         ("/healthz", "get"),
@@ -152,6 +155,9 @@ REFUSALS = {
     ("/dead-letters", "get"): {"422", "503"},
     ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
     ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
+    ("/ledger", "get"): {"503"},
+    ("/stats", "get"): {"422", "503"},
+    ("/forecast", "get"): {"422", "503"},
     ("/applications/{application_id}/signing-secret", "get"): {"404", "503"},
     ("/applications/{application_id}/signing-secret/rotate", "post"): {
         *("400", "404", "413", "415", "422", "503")

@@ -75,10 +75,20 @@ def test_what_the_clocks_skip_runs_once_at_the_end_of_the_gap_or_is_dropped(
 
 
 def test_a_job_due_at_the_end_of_the_gap_does_not_run_twice_there() -> None:
-    found = occurrences(
-        cron("0 2,3 * * *", NEW_YORK), utc("2026-03-08T05:00"), until=utc("2026-03-09"), most=9
-    )
+    rule = cron("0 2,3 * * *", NEW_YORK)
+    found = occurrences(rule, utc("2026-03-08T05:00"), until=utc("2026-03-09"), most=9)
     assert found == [utc("2026-03-08T07:00")]
+    assert rows(rule, "2026-03-08T05:00", 2) == [
+        "08 07:00 | 08 02:00 | shifted",
+        "09 06:00 | 09 02:00 | None",
+    ]
+
+
+@pytest.mark.parametrize("fold", [Fold.SECOND, Fold.BOTH])
+def test_a_yearly_job_does_not_miss_the_second_of_its_hours(fold: Fold) -> None:
+    rule = cron("30 1 1 11 *", NEW_YORK, fold=fold)
+    assert next_after(rule, utc("2026-11-01T05:45")) == utc("2026-11-01T06:30")
+    assert next_after(rule, utc("2026-11-01T06:30")) == utc("2027-11-01T05:30")
 
 
 def test_jobs_with_wildcards_follow_real_time() -> None:
