@@ -36,8 +36,8 @@ from shared import database, trials, wakeup
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
-# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions, one who prunes and a
-# trial may be at it.
+# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions, one who prunes and
+# a trial may be at it.
 CONNECTIONS = 8
 # When less of the room than this is free, runs that wait for slow destinations are given back, to
 # be due again a little later.
