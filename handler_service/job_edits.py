@@ -193,7 +193,7 @@ async def cancel(context: Context, job_id: int) -> bool:
                 cancelled = await moves.cancel(connection, **whose)
         while cancelled and await moves.cancel(connection, **whose):
             pass
-    return cancelled
+    return bool(cancelled)
 
 
 async def _set_state(context: Context, job_id: int, statement: bytes) -> None:

@@ -27,7 +27,9 @@ class Transaction:
     """The transaction of one request; what must not be said before the commit waits for it."""
 
     def __init__(
-        self, connection: Connection, announce: Callable[[Sequence[NewJob]], None]
+        self,
+        connection: Connection,
+        announce: Callable[[Sequence[NewJob], Sequence[Created]], None],
     ) -> None:
         self.connection = connection
         self._announce = announce
@@ -41,7 +43,7 @@ class Transaction:
     async def create_together(self, jobs: list[NewJob]) -> list[Created]:
         """Create jobs, in order; they are announced once they are committed."""
         created = await moves.create(self.connection, jobs)
-        self.after_commit(partial(self._announce, jobs))
+        self.after_commit(partial(self._announce, jobs, created))
         return created
 
     @asynccontextmanager

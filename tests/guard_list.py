@@ -605,6 +605,62 @@ OUTSIDE = (
     ),
 )
 
+TRIALS = "tests/integration/test_trials.py"
+TRIED = "tests/acceptance/test_job_trials_outages.py"
+
+ON_TRIAL = (
+    Guard(
+        "executor_service/executor.py",
+        "a test call goes by the egress rules of webhooks",
+        "replace(self._sender, may_send=lambda _: True)",
+        "replace(self._sender, may_send=lambda _: True, egress=Egress("
+        '[__import__("ipaddress").ip_network("0.0.0.0/0")]))',
+        (TRIED, "-k", "egress or inwards"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "a host that is denied is not looked up",
+        "denied = egress.refusal_of(target.host, target.port)",
+        "denied = None",
+        (TRIED, "-k", "criterion"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "a look asks of every address",
+        "Vetted(str(address), egress.refusal(address))",
+        "Vetted(str(address), None)",
+        (TRIALS, "-k", "look"),
+    ),
+    Guard(
+        "shared/trials.py",
+        "a trial is taken once",
+        "await redis.getdel(",
+        "await redis.get(",
+        (TRIALS, "-k", "taken_once"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "an executor tries so much at once",
+        "len(self._under_way) >= AT_ONCE_MAX or ",
+        "",
+        (TRIALS, "-k", "at_once"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "an executor that stops takes no more",
+        "        if self._stopped.is_set():\n",
+        "        if False:\n",
+        (TRIALS, "-k", "leaves_it"),
+    ),
+    Guard(
+        "handler_service/trials.py",
+        "a handler lets so many wait",
+        "if self._under_way >= AT_ONCE_MAX:",
+        "if False:",
+        (TRIED, "-k", "so_many"),
+    ),
+)
+
 
 def _prune(guard: str, code: str, without: str = "", *, which: str, file: str = "prune") -> Guard:
     return Guard(f"executor_service/{file}.py", guard, code, without, (PRUNE, "-k", which))
@@ -701,4 +757,4 @@ PRUNING = (
     ),
 )
 
-GUARDS = (*STATEMENTS, *EXECUTOR, *PRUNING, *OUTSIDE)
+GUARDS = (*STATEMENTS, *EXECUTOR, *PRUNING, *OUTSIDE, *ON_TRIAL)

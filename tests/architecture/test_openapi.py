@@ -15,12 +15,13 @@ from handler_service.problems import MEDIA_TYPE
 from handler_service.schemas.dead_letters import ReplayIn
 from handler_service.schemas.signing_secret import RotationIn
 from handler_service.schemas.timers import TimerBatchIn, TimerEditIn, TimerIn
+from handler_service.schemas.trials import TrialIn
 from shared.settings import HandlerSettings
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer"}
-BODIES = (TimerIn, TimerBatchIn, TimerEditIn, ReplayIn, RotationIn)
+BODIES = (TimerIn, TimerBatchIn, TimerEditIn, TrialIn, ReplayIn, RotationIn)
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
 
@@ -107,6 +108,8 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/jobs/{job_id}", "get"),
         ("/jobs/{job_id}/executions", "get"),
         ("/executions", "get"),
+        ("/jobs/test", "post"),
+        ("/jobs/validate", "post"),
         ("/dead-letters", "get"),
         ("/dead-letters/replay", "post"),
         ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
@@ -156,6 +159,8 @@ REFUSALS = {
     ("/jobs/{job_id}", "get"): {"404", "503"},
     ("/jobs/{job_id}/executions", "get"): {"404", "422", "503"},
     ("/executions", "get"): {"422", "503"},
+    ("/jobs/test", "post"): {"400", "413", "415", "422", "503"},
+    ("/jobs/validate", "post"): {"400", "413", "415", "503"},
     ("/dead-letters", "get"): {"422", "503"},
     ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
     ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
