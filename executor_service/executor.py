@@ -25,6 +25,7 @@ from executor_service.gate import Gate
 from executor_service.lease import Lease
 from executor_service.mark import Marker
 from executor_service.partitions import make_partitions
+from executor_service.prune import prune
 from executor_service.record import Recorder
 from executor_service.rescue import list_orphans, rescue
 from executor_service.resolver import Resolver
@@ -34,14 +35,16 @@ from shared.events import Event, EventType, Teller
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
-# A claimer, a marker, a recorder, a heartbeat, a rescue and a maker of partitions may be at it.
-CONNECTIONS = 6
+# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions and one who prunes
+# may be at it.
+CONNECTIONS = 7
 # When less of the room than this is free, runs that wait for slow destinations are given back, to
 # be due again a little later.
 ROOM_KEPT_FREE = 0.25
 PUT_OFF_SECONDS = 2.0
 LAST_CLAIM_SECONDS_MAX = 2.0
 PARTITIONS_SECONDS = 600
+PRUNE_SECONDS = 3_600
 ORPHANS_SECONDS = 10
 BEAT_SECONDS_MAX = 2.0
 EXECUTING: EventType = "run.executing"
@@ -152,6 +155,7 @@ class Executor:
                 self._rhythm.every(settings.poll_seconds, self._breakers.look, name="breakers")
                 self._rhythm.every(ORPHANS_SECONDS, self._orphans, name="orphans")
                 self._rhythm.every(PARTITIONS_SECONDS, self._partitions, name="partitions")
+                self._rhythm.every(PRUNE_SECONDS, self._prune, name="prune")
                 always.append(group.create_task(self._rhythm.run()))
                 claiming = group.create_task(self._claimer.run())
                 working = [
@@ -192,6 +196,9 @@ class Executor:
 
     async def _partitions(self) -> None:
         await make_partitions(self._pool)
+
+    async def _prune(self) -> None:
+        await prune(self._pool, retention_days=self._settings.retention_days)
 
     def _take(self, claims: list[Claim], told: list[Event]) -> None:
         """Hold a batch until each run's instant; tell of it, and of what occurred before."""

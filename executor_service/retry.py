@@ -36,7 +36,7 @@ def is_too_old(claim: Claim, policy: RetryPolicy, moment: float) -> bool:
 
 
 def is_too_late(claim: Claim, moment: float) -> bool:
-    """Whether a run may not begin any more at this moment (epoch seconds). Retries may, replays too."""
+    """Whether a run may not begin at this moment (epoch seconds) any more; a retry may."""
     return (
         claim.max_lateness_seconds is not None
         and claim.attempt == 1

@@ -25,7 +25,7 @@ def page(
     """Answer a page of the list at `path`; `query` is what the next page is asked with again."""
     response = json({"data": data, "next_cursor": next_cursor})
     if next_cursor:
-        following = f"{path}?{urlencode({**query, 'cursor': next_cursor})}"
+        following = f"{path}?{urlencode({**query, 'cursor': next_cursor}, doseq=True)}"
         response.headers["link"] = f'<{following}>; rel="next"'
     return response
 

@@ -23,13 +23,35 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 async def read(request: Request, model: type[Body], *, bytes_max: int) -> Body:
-    """Read the body as `model`.
+    """Read the body as `model`: `receive` and `parse`."""
+    return parse(await receive(request, bytes_max=bytes_max), model)
 
-    Raises WrongContentType, BodyTooLarge, MalformedBody or InvalidRequest; nothing is kept of a
-    body that is refused.
+
+async def receive(request: Request, *, bytes_max: int) -> bytes:
+    """Receive a body that is announced as JSON, as it is.
+
+    Raises WrongContentType or BodyTooLarge.
     """
     _expect_json(request.headers.get("content-type", ""))
-    raw = await _receive(request, bytes_max)
+    refusal = BodyTooLarge(f"The body may have {bytes_max:,} bytes at most.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdigit() or int(announced) > bytes_max:
+        raise refusal
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > bytes_max:
+            raise refusal
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse(raw: bytes, model: type[Body]) -> Body:
+    """Read a body that was received as `model`.
+
+    Raises MalformedBody or InvalidRequest; nothing is kept of a body that is refused.
+    """
     try:
         document = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
@@ -48,18 +70,3 @@ def _expect_json(content_type: str) -> None:
     )
     if not is_json:
         raise WrongContentType(content_type)
-
-
-async def _receive(request: Request, bytes_max: int) -> bytes:
-    refusal = BodyTooLarge(f"The body may have {bytes_max:,} bytes at most.")
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > bytes_max:
-        raise refusal
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > bytes_max:
-            raise refusal
-        chunks.append(chunk)
-    return b"".join(chunks)

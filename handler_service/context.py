@@ -1,6 +1,7 @@
 """What an endpoint needs and a request does not carry; made once, when the application starts."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Self, cast
 
 from fastapi import FastAPI, Request
@@ -28,6 +29,8 @@ class Context:
     events: Teller
     listeners: Listeners
     application_id: int = DEFAULT_APPLICATION_ID
+    # One figure at a time: each may keep a connection for a minute.
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def install(self, app: FastAPI) -> None:
         """Let endpoints find this context by `Context.of(request)`."""

@@ -6,7 +6,8 @@ together. Measured on 2 shared cores: one transaction per request 2,700 creates 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from psycopg import DataError, Error, IntegrityError
 
 from handler_service.announce import Announcer
 from handler_service.problems import Unavailable
+from handler_service.transaction import Transaction
 from shared import database
 from shared.events import Event, Teller, of_job, of_run
 from shared.runs import moves
@@ -57,6 +59,8 @@ class GroupCommit:
         self._wait_seconds = wait_seconds
         self._waiting: list[_Waiting] = []
         self._writers: set[asyncio.Task[None]] = set()
+        # Half of the connections: what is slow there keeps neither reads nor other creates waiting.
+        self._apart = asyncio.Semaphore(max(1, pool.max_size // 2))
 
     async def create(self, job: NewJob) -> Created:
         """Answer the job once its row is committed.
@@ -78,6 +82,23 @@ class GroupCommit:
             created = await moves.create(connection, jobs)
         self.announce(jobs, created)
         return created
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Lend a transaction of a request's own: committed in the end, unless that raises.
+
+        Raises TimeoutError when all of it, waiting for a connection included, takes longer than the
+        time to wait.
+        """
+        async with (
+            asyncio.timeout(self._wait_seconds),
+            self._apart,
+            self._pool.connection() as connection,
+            connection.transaction(),
+        ):
+            transaction = Transaction(connection, self.announce)
+            yield transaction
+        transaction.committed()
 
     async def close(self) -> None:
         """Finish what is being written."""

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Integer,
     Text,
     bindparam,
-    func,
     literal_column,
     or_,
     select,
@@ -19,45 +18,35 @@ from sqlalchemy import (
     union_all,
 )
 
+from handler_service.read_parts import host, microseconds, ours
 from shared.database import Pool, Read
 from shared.runs.lifecycle import JobState
 from shared.runs.model import Instant, executions, jobs, schedules
 
-_ours = jobs.c.application_id == bindparam("application_id", type_=Integer)
-
-
-def _microseconds(instant: Column[datetime]) -> ColumnElement[int]:
-    return (func.extract("epoch", instant) * 1_000_000).cast(BigInteger)
-
-
 # Written out, so that the planner sees that the partial index holds all of them.
 _is_dead = text("executions.state in ('failed', 'uncertain') and executions.replayed_at is null")
 _with_job = executions.join(jobs, jobs.c.id == executions.c.job_id)
-# As `sql/replay.sql` reads it.
-_host = func.lower(
-    func.substring(jobs.c.url, literal_column(r"'^[^:]+://(\[[^]]*\]|[^/?#:]*)'")).collate("C")
-)
 _place = (executions.c.finished_at, executions.c.job_id, executions.c.scheduled_for)
 _state = bindparam("state", type_=Text)
 _of_host = bindparam("host", type_=Text)
 _DEAD_LETTERS = Read(
     select(
         executions.c.job_id,
-        _microseconds(executions.c.scheduled_for),
+        microseconds(executions.c.scheduled_for),
         executions.c.state,
         executions.c.attempt,
-        _microseconds(executions.c.started_at),
-        _microseconds(executions.c.finished_at),
+        microseconds(executions.c.started_at),
+        microseconds(executions.c.finished_at),
         executions.c.lateness_ms,
         executions.c.http_status,
         executions.c.error,
         executions.c.response,
-        _host,
+        host,
     )
     .select_from(_with_job)
     .where(
         _is_dead,
-        _ours,
+        ours,
         executions.c.finished_at >= bindparam("finished_from", type_=Instant),
         executions.c.finished_at < bindparam("finished_to", type_=Instant),
         tuple_(*_place)
@@ -67,7 +56,7 @@ _DEAD_LETTERS = Read(
             bindparam("before_run", type_=Instant),
         ),
         or_(_state.is_(None), executions.c.state == _state),
-        or_(_of_host.is_(None), _host == _of_host),
+        or_(_of_host.is_(None), host == _of_host),
     )
     .order_by(*(column.desc() for column in _place))
     .limit(bindparam("most", type_=Integer))
@@ -84,13 +73,13 @@ def _is_run(job_id: Column[int], scheduled_for: Column[datetime]) -> ColumnEleme
 
 _LETTERS_OF_RUN = Read(
     select(
-        _microseconds(executions.c.scheduled_for),
-        _microseconds(executions.c.finished_at),
+        microseconds(executions.c.scheduled_for),
+        microseconds(executions.c.finished_at),
         executions.c.attempt,
         jobs.c.state == JobState.ENDED,
     )
     .select_from(_with_job)
-    .where(_is_run(executions.c.job_id, executions.c.scheduled_for), _is_dead, _ours)
+    .where(_is_run(executions.c.job_id, executions.c.scheduled_for), _is_dead, ours)
     .limit(2)
 )
 _steps = union_all(
@@ -104,11 +93,10 @@ _steps = union_all(
 _STATE_OF_RUN = Read(
     select(_steps.c.state)
     .select_from(_steps.join(jobs, jobs.c.id == bindparam("job_id", type_=BigInteger)))
-    .where(_ours)
+    .where(ours)
     .order_by(_steps.c.at.desc())
     .limit(1)
 )
-_CLOCK = Read(select(func.clock_timestamp()))
 
 
 class Wanted(NamedTuple):
@@ -178,10 +166,3 @@ async def state_of(pool: Pool, runs: Runs) -> str | None:
     """Answer where these runs stand, the latest word on one of them; None: there are none."""
     row = await _STATE_OF_RUN.row(pool, **runs._asdict())
     return None if row is None else row[0]
-
-
-async def clock(pool: Pool) -> datetime:
-    """Answer what the database's clock says."""
-    [[now]] = await _CLOCK.rows(pool)
-    assert isinstance(now, datetime)  # noqa: S101
-    return now

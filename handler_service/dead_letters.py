@@ -1,6 +1,6 @@
 """`/dead-letters`: list the runs that failed for good or are uncertain; give them another life."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -12,6 +12,7 @@ from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, JobId
 from handler_service.problems import DeadLetterNotFound, NotReplayable
+from handler_service.reads import clock
 from handler_service.schemas import instants
 from handler_service.schemas.dead_letters import (
     DeadLetterList,
@@ -20,14 +21,12 @@ from handler_service.schemas.dead_letters import (
     ReplayedOut,
     ReplayIn,
 )
+from handler_service.schemas.instants import FIRST, LAST, US_MAX
 from shared.events import of_runs
 from shared.runs import moves
 from shared.runs.moves import DeadLetters
 
 REPLAYS_MAX = 1_000  # in one statement
-FIRST = datetime.min.replace(tzinfo=UTC)
-LAST = datetime.max.replace(tzinfo=UTC)
-US_MAX = instants.microseconds(LAST)
 CURSOR = "MTc5NTI1MjIwMTY2MTAwMC4xNy4xNzk1MjUxNjAwMTIzNDU2"
 NEXT_PAGE = f'</dead-letters?limit=50&cursor={CURSOR}>; rel="next"'
 WAS_REPLAYED = "It was replayed already."
@@ -158,7 +157,7 @@ async def replay_dead_letters(request: Request) -> Response:
     context = Context.of(request)
     wanted = await bodies.read(request, ReplayIn, bytes_max=ENVELOPE_BYTES_MAX)
     # What fails again while we are at it is left alone; else this might never end.
-    now = await reads.clock(context.pool)
+    now = await clock(context.pool)
     letters = DeadLetters(
         context.application_id,
         job_id=wanted.job_id,
@@ -198,9 +197,7 @@ def _out(letter: reads.DeadLetter) -> dict[str, object]:
     return {
         **letter._asdict(),
         "scheduled_for": instants.write_instant(letter.scheduled_for),
-        "started_at": (
-            None if letter.started_at is None else instants.write_instant(letter.started_at)
-        ),
+        "started_at": instants.maybe(letter.started_at),
         "finished_at": instants.write_instant(letter.finished_at),
         "response": None if response is None else response.decode(errors="replace"),
         "replay": f"/dead-letters/{letter.job_id}/{scheduled_for}/replay",

@@ -76,10 +76,13 @@ def problems(*refusals: int | Problem) -> dict[int | str, dict[str, Any]]:
 
     Being told so, FastAPI does not promise errors of its own.
     """
-    examples = [EXAMPLES[each] if isinstance(each, int) else each for each in refusals]
-    described: dict[int | str, dict[str, Any]] = {
-        example.status: _refusal(example) for example in examples
-    }
+    described: dict[int | str, dict[str, Any]] = {}
+    for each in refusals:
+        example = EXAMPLES[each] if isinstance(each, int) else each
+        if example.status in described:  # one example stands for all, and each is named
+            described[example.status]["description"] += f"; or: {example.title}"
+        else:
+            described[example.status] = _refusal(example)
     if Unavailable.status in described:
         described[Unavailable.status]["headers"] = header("Retry-After", "Seconds to wait.", 1)
     other = Problem("This was not your fault. The failure is in our log.")
@@ -90,6 +93,19 @@ def header(name: str, description: str, example: str | int) -> dict[str, Any]:
     """Describe a header field of an answer."""
     kind = "integer" if isinstance(example, int) else "string"
     return {name: {"description": description, "schema": {"type": kind}, "example": example}}
+
+
+def header_parameter(name: str, description: str, example: str) -> dict[str, Any]:
+    """Describe a header field that an endpoint reads by itself."""
+    field = {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+    return {"parameters": [field]}
 
 
 def install(app: FastAPI) -> None:
@@ -113,14 +129,18 @@ def _build(app: FastAPI) -> dict[str, Any]:
         tags=[
             {"name": "timers", "description": "A webhook, called once, after a delay."},
             {
+                "name": "jobs",
+                "description": "Webhooks, called once or again and again, and their history.",
+            },
+            {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
             },
+            {"name": "history", "description": "What happened, what is due, and that all adds up."},
             {
                 "name": "applications",
                 "description": "Whose timers they are, and whose secret signs.",
             },
-            {"name": "history", "description": "What happened, and what happens now."},
             {"name": "health", "description": "For those who run it."},
         ],
     )

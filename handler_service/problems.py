@@ -7,13 +7,22 @@ Problem
 ├── BodyTooLarge 413       longer than we take
 ├── WrongContentType 415   not announced as JSON
 ├── InvalidRequest 422     JSON, but not what the contract says; names each field
+│   └── IdempotencyKeyReused   the key of another request
+├── IdempotencyInProgress 409  the first request with this key is not done
 ├── TimerNotFound 404      unknown, or cancelled
 ├── TimerHasBegun 409      too late to change or cancel
+├── JobNotFound 404        unknown
+├── JobHasBegun 409        too late to change or cancel; nothing of it is pending
+├── JobHasEnded 409        it was ended, or is over
+├── JobHasNoDelay 409      asked to restart a delay that it never had
+├── KeyTaken 409           another job has the key
+├── JobHasChanged 412      If-Match names another version
 ├── DeadLetterNotFound 404 no run of that job and instant
 ├── NotReplayable 409      a run that is no dead letter, or not any more
 ├── ApplicationNotFound 404
 └── Unavailable 503        Postgres is away: nothing was promised, try again
-    └── TooManyListeners   of /events, in this handler
+    ├── TooManyListeners   of /events, in this handler
+    └── TooMuchToCount 503 a figure that takes too long
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +34,7 @@ import psycopg
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from psycopg.errors import UniqueViolation
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -123,6 +133,29 @@ class InvalidRequest(Problem):
         return super().body() | {"errors": [violation._asdict() for violation in self.violations]}
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """The key came with another request before."""
+
+    code, title = "idempotency_key_reused", "The key was used for another request"
+
+    def __init__(self, header: str) -> None:
+        super().__init__(
+            [Violation(header, "Was sent with another request before; send a new key with this.")]
+        )
+
+
+class IdempotencyInProgress(Problem):
+    """Another request with the same key is under way: its answer is not known yet."""
+
+    status, code, title = 409, "idempotency_in_progress", "The first request is still in progress"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this Idempotency-Key is in progress; ask again for its answer.",
+            headers={"retry-after": "1"},
+        )
+
+
 class TimerNotFound(Problem):
     """There is no such timer, or it was cancelled."""
 
@@ -141,6 +174,65 @@ class TimerHasBegun(Problem):
         super().__init__(
             f"Timer {timer_id} has begun or ended and cannot be changed or cancelled any more."
         )
+
+
+class JobNotFound(Problem):
+    """There is no such job."""
+
+    status, code, title = 404, "job_not_found", "There is no such job"
+
+    def __init__(self, name: int | str) -> None:
+        which = f"job {name}" if isinstance(name, int) else f"job with the key {name!r}"
+        super().__init__(f"There is no {which}.")
+
+
+class JobHasBegun(Problem):
+    """Nothing of the job is pending that has not begun: it is being called, or was tried."""
+
+    status, code, title = 409, "job_has_begun", "It is too late to change this job"
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(
+            f"Nothing of job {job_id} is pending that has not begun, so it cannot be changed or "
+            "cancelled."
+        )
+
+
+class JobHasEnded(Problem):
+    """The job was ended: nothing more comes of it."""
+
+    status, code, title = 409, "job_has_ended", "This job has ended"
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"Job {job_id} was ended; create another one.")
+
+
+class JobHasNoDelay(Problem):
+    """The job was not made with a delay, so there is none to restart."""
+
+    status, code, title = 409, "job_has_no_delay", "This job has no delay to restart"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The job with the key {key!r} was not made with a delay; replace it.")
+
+
+class KeyTaken(Problem):
+    """Another job that was not ended has the key."""
+
+    status, code, title = 409, "key_taken", "Another job has this key"
+
+    def __init__(self, key: str | None = None) -> None:
+        which = "a key of these" if key is None else f"the key {key!r}"
+        super().__init__(f"Another job has {which}; change that one by its key, or choose another.")
+
+
+class JobHasChanged(Problem):
+    """If-Match names a version that is not the job's any more."""
+
+    status, code, title = 412, "job_has_changed", "The job was changed meanwhile"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"The job is at version {version}; read it again before you change it.")
 
 
 class DeadLetterNotFound(Problem):
@@ -186,6 +278,17 @@ class TooManyListeners(Unavailable):
         self.headers["retry-after"] = "10"
 
 
+class TooMuchToCount(Unavailable):
+    """A figure would take longer than we let it."""
+
+    code, title = "too_much_to_count", "This figure cannot be counted right now"
+
+    def __init__(
+        self, detail: str = "Counting took longer than 60 seconds and was given up."
+    ) -> None:
+        super().__init__(detail)
+
+
 def install(app: FastAPI) -> None:
     """Make every error that leaves the application a problem, the frameworks' own too."""
 
@@ -222,6 +325,17 @@ class NothingEscapes:
 
 
 def _as_problem(request: Request, refusal: Exception) -> Problem:
+    problem = _known(request, refusal)
+    if problem is not None:
+        return problem
+    if isinstance(refusal, AWAY):
+        log.warning("database.unavailable", error=type(refusal).__name__)
+        return Unavailable()
+    _log(refusal)
+    return Problem("This was not your fault. The failure is in our log.")
+
+
+def _known(request: Request, refusal: Exception) -> Problem | None:
     match refusal:
         case Problem():
             return refusal
@@ -231,9 +345,12 @@ def _as_problem(request: Request, refusal: Exception) -> Problem:
             return InvalidRequest(violations.in_query(refusal.errors()))
         case ClientDisconnect():
             return MalformedBody("The connection closed before the body was complete.")
-    if isinstance(refusal, AWAY):
-        log.warning("database.unavailable", error=type(refusal).__name__)
-        return Unavailable()
+        case UniqueViolation() if refusal.diag.constraint_name == "jobs_key":
+            return KeyTaken()
+    return None
+
+
+def _log(refusal: Exception) -> None:
     if isinstance(refusal, psycopg.Error):
         # Its message may quote the row that Postgres refused, and with it a secret.
         log.error(
@@ -244,7 +361,6 @@ def _as_problem(request: Request, refusal: Exception) -> Problem:
         )
     else:
         log.error("request.failed", exc_info=refusal)
-    return Problem("This was not your fault. The failure is in our log.")
 
 
 def _from_status(request: Request, refusal: HTTPException) -> Problem:

@@ -1,9 +1,11 @@
 """What the handler reads of timers: one, a page of them. Each by the primary key of `jobs`."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Integer, bindparam, func, select
 
+from handler_service.read_parts import ours
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import JobState
 from shared.runs.model import jobs
@@ -13,8 +15,7 @@ _seconds_left = func.ceil(
     func.greatest(0, func.extract("epoch", jobs.c.run_at - func.clock_timestamp()))
 ).cast(BigInteger)
 
-_of_us = jobs.c.application_id == bindparam("application_id", type_=Integer)
-_ours = _of_us & (jobs.c.state != JobState.ENDED)
+_ours = ours & (jobs.c.state != JobState.ENDED)
 
 
 _TIMER = Read(
@@ -29,7 +30,7 @@ _TIMERS = Read(
 _CANCELLED = Read(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("timer_id", type_=BigInteger),
-        _of_us,
+        ours,
         jobs.c.state == JobState.ENDED,
     )
 )
@@ -38,6 +39,9 @@ _REQUEST = Read(
         jobs.c.id == bindparam("timer_id", type_=BigInteger), _ours
     )
 )
+
+
+_CLOCK = Read(select(func.clock_timestamp()))
 
 
 class TimeLeft(NamedTuple):
@@ -78,3 +82,10 @@ async def request(connection: Connection, *, timer_id: int, application_id: int)
     """Answer what a timer asks for; None for no such timer, or a cancelled one."""
     row = await _REQUEST.row(connection, timer_id=timer_id, application_id=application_id)
     return None if row is None else Request._make(row)
+
+
+async def clock(source: Pool | Connection) -> datetime:
+    """Answer what the database's clock says."""
+    [[now]] = await _CLOCK.rows(source)
+    assert isinstance(now, datetime)  # noqa: S101
+    return now

@@ -1,7 +1,5 @@
 """`PATCH /timers/{id}`: change what has not begun."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from handler_service import answers, bodies, job_lock, reads
@@ -9,15 +7,11 @@ from handler_service.context import Context
 from handler_service.openapi import json_body, problems
 from handler_service.paths import ID_MAX, TimerId
 from handler_service.problems import InvalidRequest, TimerHasBegun, TimerNotFound
+from handler_service.rows import COLUMNS, check_sizes, job_bytes_max, webhook_values
 from handler_service.schemas.request_parts import WITHOUT_PAYLOAD
-from handler_service.schemas.timers import DELAY_PARTS, TimerEditIn, TimerOut, no_payload
-from handler_service.timers import (
-    NOT_FOUND,
-    TOO_LATE,
-    check_sizes,
-    headers_document,
-    timer_bytes_max,
-)
+from handler_service.schemas.timers import DELAY_PARTS, TimerEditIn, TimerOut
+from handler_service.schemas.webhooks import no_payload
+from handler_service.timers import NOT_FOUND, TOO_LATE
 from handler_service.violations import Violation
 from shared.events import of_job
 from shared.runs import moves
@@ -41,7 +35,7 @@ async def edit_timer(request: Request, timer_id: TimerId) -> Response:
     After a 200 it is called as it is now and never as it was; after a 409 it stays as it was.
     """
     context = Context.of(request)
-    wanted = await bodies.read(request, TimerEditIn, bytes_max=timer_bytes_max(context))
+    wanted = await bodies.read(request, TimerEditIn, bytes_max=job_bytes_max(context))
     if timer_id > ID_MAX:
         raise TimerNotFound(timer_id)
     whose = {"application_id": context.application_id}
@@ -73,18 +67,9 @@ def _edit(context: Context, wanted: TimerEditIn, present: reads.Request) -> Edit
         field = "method" if payload is None else "payload"
         raise InvalidRequest([Violation(f"#/{field}", f"{no_payload(method)}.")])
     check_sizes([payload], ["#"], bytes_max=context.settings.payload_bytes_max)
-    values: dict[str, Any] = {
-        "url": wanted.url,
-        "method": wanted.method,
-        "headers": headers_document(wanted.headers),
-        "payload": payload,
-        "timeout_seconds": wanted.timeout,
-        "delay_seconds": float(wanted.delay_seconds),
-        "retry": wanted.retry.document(),
-        "delivery": wanted.delivery.value,
-    }
+    values = webhook_values(wanted, payload) | {"delay_seconds": float(wanted.delay_seconds)}
     changed = [_COLUMNS.get(name, name) for name in given]
     return Edit(changed, **{name: values[name] for name in changed})
 
 
-_COLUMNS = {"timeout": "timeout_seconds"} | dict.fromkeys(DELAY_PARTS, "delay_seconds")
+_COLUMNS = COLUMNS | dict.fromkeys(DELAY_PARTS, "delay_seconds")

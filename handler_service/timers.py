@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Query, Request, Response
 
-from handler_service import answers, bodies, job_lock, reads
-from handler_service.bodies import ENVELOPE_BYTES_MAX
+from handler_service import answers, bodies, idempotency, job_lock, reads, rows
 from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, TimerId
-from handler_service.problems import BodyTooLarge, TimerHasBegun, TimerNotFound
+from handler_service.planning import Planned
+from handler_service.problems import TimerHasBegun, TimerNotFound
 from handler_service.schemas.page import Page
 from handler_service.schemas.timers import (
     TimerBatchIn,
@@ -20,14 +19,13 @@ from handler_service.schemas.timers import (
     TimerOut,
     TimerPage,
 )
+from handler_service.transaction import Creator
 from shared.events import of_job, of_runs
 from shared.runs import moves
 from shared.runs.moves import NewJob
 
-BATCH_BYTES_MAX = 8_388_608
-# A client that escapes whatever is not ASCII needs so many bytes for one that we send ("é", "😀").
-SPELLING = 3
 NEXT_PAGE = '</timers?limit=50&cursor=MTc>; rel="next"'
+LOCATION = header("Location", "The timer's own path.", "/timers/1")
 NOT_FOUND, TOO_LATE = TimerNotFound(17), TimerHasBegun(17)
 
 router = APIRouter(tags=["timers"])
@@ -39,22 +37,27 @@ router = APIRouter(tags=["timers"])
     response_model=TimerOut,
     summary="Create a timer",
     operation_id="createTimer",
-    openapi_extra=json_body(TimerIn),
+    openapi_extra=json_body(TimerIn) | idempotency.PARAMETER,
     response_description="The timer is durable",
-    responses=problems(400, 413, 415, 422, 503)
-    | {201: {"headers": header("Location", "The timer's own path.", "/timers/1")}},
+    responses=problems(400, idempotency.IN_PROGRESS, 413, 415, 422, 503)
+    | {201: {"headers": LOCATION | idempotency.REPLAYED}},
 )
 async def create_timer(request: Request) -> Response:
     """Call a URL once, after a delay. Answered once the timer is durable."""
     context = Context.of(request)
-    timer = await bodies.read(request, TimerIn, bytes_max=timer_bytes_max(context))
-    [new] = _new(context, [timer], places=["#"])
-    timer_id = (await context.group_commit.create(new)).job_id
-    return answers.json(
-        {"id": timer_id, "time_left": timer.delay_seconds},
-        status=201,
-        headers={"location": f"/timers/{timer_id}"},
-    )
+    raw = await bodies.receive(request, bytes_max=rows.job_bytes_max(context))
+
+    async def make(creator: Creator) -> Response:
+        timer = bodies.parse(raw, TimerIn)
+        [new] = _new(context, [timer], places=["#"])
+        timer_id = (await creator.create(new)).job_id
+        return answers.json(
+            {"id": timer_id, "time_left": timer.delay_seconds},
+            status=201,
+            headers={"location": f"/timers/{timer_id}"},
+        )
+
+    return await idempotency.answer_once(request, context, raw, make)
 
 
 @router.post(
@@ -63,22 +66,27 @@ async def create_timer(request: Request) -> Response:
     response_model=TimerBatchOut,
     summary="Create up to 1,000 timers, all or none",
     operation_id="createTimers",
-    openapi_extra=json_body(TimerBatchIn),
+    openapi_extra=json_body(TimerBatchIn) | idempotency.PARAMETER,
     response_description="All timers are durable",
-    responses=problems(400, 413, 415, 422, 503),
+    responses=problems(400, idempotency.IN_PROGRESS, 413, 415, 422, 503)
+    | {201: {"headers": idempotency.REPLAYED}},
 )
 async def create_timers(request: Request) -> Response:
     """Create timers in one transaction. A bad one is named, and nothing is created."""
     context = Context.of(request)
-    batch = await bodies.read(request, TimerBatchIn, bytes_max=BATCH_BYTES_MAX)
-    places = [f"#/timers/{place}" for place in range(len(batch.timers))]
-    new = _new(context, batch.timers, places=places)
-    created = await context.group_commit.create_together(new)
-    data = [
-        {"id": each.job_id, "time_left": timer.delay_seconds}
-        for each, timer in zip(created, batch.timers, strict=True)
-    ]
-    return answers.json({"data": data}, status=201)
+    raw = await bodies.receive(request, bytes_max=rows.BATCH_BYTES_MAX)
+
+    async def make(creator: Creator) -> Response:
+        batch = bodies.parse(raw, TimerBatchIn)
+        places = [f"#/timers/{place}" for place in range(len(batch.timers))]
+        created = await creator.create_together(_new(context, batch.timers, places=places))
+        data = [
+            {"id": each.job_id, "time_left": timer.delay_seconds}
+            for each, timer in zip(created, batch.timers, strict=True)
+        ]
+        return answers.json({"data": data}, status=201)
+
+    return await idempotency.answer_once(request, context, raw, make)
 
 
 @router.get(
@@ -161,41 +169,5 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
 
 
 def _new(context: Context, timers: Sequence[TimerIn], *, places: Sequence[str]) -> list[NewJob]:
-    """Make rows of timers; refuse those whose payload is too large by their places in the body."""
-    payloads = [timer.encoded_payload(timer.headers) for timer in timers]
-    check_sizes(payloads, places, bytes_max=context.settings.payload_bytes_max)
-    return [
-        NewJob(
-            application_id=context.application_id,
-            url=timer.url,
-            method=timer.method,
-            headers=headers_document(timer.headers),
-            payload=payload,
-            timeout_seconds=timer.timeout,
-            delay_seconds=float(timer.delay_seconds),
-            retry=timer.retry.document(),
-            delivery=timer.delivery,
-        )
-        for timer, payload in zip(timers, payloads, strict=True)
-    ]
-
-
-def timer_bytes_max(context: Context) -> int:
-    """Say how long the body of one timer may be, however its client spelt the payload."""
-    return context.settings.payload_bytes_max * SPELLING + ENVELOPE_BYTES_MAX
-
-
-def check_sizes(payloads: Sequence[bytes | None], places: Sequence[str], *, bytes_max: int) -> None:
-    """Refuse payloads that are too large, by their places in the body."""
-    too_large = [
-        f"{place}/payload"
-        for place, payload in zip(places, payloads, strict=True)
-        if payload is not None and len(payload) > bytes_max
-    ]
-    if too_large:
-        raise BodyTooLarge(f"{', '.join(too_large)}: may have {bytes_max:,} bytes at most.")
-
-
-def headers_document(headers: dict[str, str] | None) -> str | None:
-    """Write a webhook's headers as its row keeps them."""
-    return orjson.dumps(headers).decode() if headers else None
+    wanted = [(timer, Planned(None, float(timer.delay_seconds))) for timer in timers]
+    return rows.new_jobs(context, wanted, keys=[timer.key for timer in timers], places=places)

@@ -43,8 +43,8 @@ def in_body(errors: Sequence[ErrorDetails]) -> list[Violation]:
 
 
 def in_query(errors: Sequence[ErrorDetails]) -> list[Violation]:
-    """Name each parameter."""
-    return [Violation(str(_location(error)[-1]), _detail(error)) for error in errors]
+    """Name each parameter, which is where the place after "query" lies."""
+    return [Violation(str(_location(error)[:2][-1]), _detail(error)) for error in errors]
 
 
 def _location(error: ErrorDetails) -> list[Any]:

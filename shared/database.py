@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import UndefinedTable
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
-from sqlalchemy import Select
+from sqlalchemy import CompoundSelect, Select
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 Connection = AsyncConnection[TupleRow]
@@ -117,9 +117,15 @@ async def _configure(connection: Connection) -> None:
 
 
 class Read:
-    """A SQLAlchemy select, compiled once; run it with `rows` or `row` and its bound values."""
+    """A SQLAlchemy select, compiled once; run it with `rows` or `row` and its bound values.
 
-    def __init__(self, select: Select[Any]) -> None:
+    Its plan is kept with the connection, unless it `depends_on_values`: which index to go by, say.
+    """
+
+    def __init__(
+        self, select: Select[Any] | CompoundSelect[Any], *, depends_on_values: bool = False
+    ) -> None:
+        self._prepare = False if depends_on_values else None
         compiled = select.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
         self.sql = str(compiled)
         self._defaults: Mapping[str, Any] = compiled.params
@@ -132,7 +138,9 @@ class Read:
         if isinstance(source, AsyncConnectionPool):
             async with source.connection() as connection:
                 return await self.rows(connection, **values)
-        cursor = await source.execute(self.sql.encode(), {**self._defaults, **values}, binary=True)
+        cursor = await source.execute(
+            self.sql.encode(), {**self._defaults, **values}, prepare=self._prepare, binary=True
+        )
         return await cursor.fetchall()
 
     async def row(self, source: Pool | Connection, /, **values: Any) -> TupleRow | None:

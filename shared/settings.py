@@ -129,7 +129,7 @@ class HandlerSettings(Settings):
 
 
 class ExecutorSettings(Settings):
-    """Claims, fires, records, rescues."""
+    """Claims, fires, records, rescues, prunes."""
 
     health_host: str = Field("127.0.0.1", description="address of /healthz, /readyz and /metrics")
     health_port: int = Field(
@@ -210,6 +210,12 @@ class ExecutorSettings(Settings):
     breaker_put_off_seconds_max: Seconds = Field(
         3_600.0,
         description="how long breakers may put a run off in all; then it is sent all the same",
+    )
+    retention_days: int = Field(
+        30,
+        ge=1,
+        le=36_500,
+        description="days that history, and a job of which nothing is outstanding, are kept",
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,10 @@ FAULTS = "tests/acceptance/test_faults.py"
 CERTAINTY = "tests/acceptance/test_delivery_certainty.py"
 POSTGRES = "tests/acceptance/test_postgres_misbehaves.py"
 LEASE = "tests/integration/test_lease.py"
+PRUNE = "tests/integration/test_prune.py"
 BULKHEAD = "tests/unit/test_bulkhead.py"
+KEYS = "tests/acceptance/test_idempotency.py"
+KEYS_OUTAGES = "tests/acceptance/test_idempotency_outages.py"
 MONOTONIC = "monotonic() < self._holds_until"
 
 
@@ -351,7 +354,7 @@ EXECUTOR = (
         "asked again when the connection is there",
         "if not await lease.may_still_rescue(connection):",
         "if False:",
-        (POSTGRES, "-k", "hangs"),
+        (LEASE, "-k", "waits_for_a_connection"),
     ),
     Guard(
         "executor_service/claim.py",
@@ -545,6 +548,55 @@ OUTSIDE = (
         ("tests/integration/test_group_commit.py",),
     ),
     Guard(
+        "handler_service/idempotency.py",
+        "one request at a time under a key",
+        "if await cursor.fetchone() != (True,):",
+        "if await cursor.fetchone() is None:",
+        (KEYS_OUTAGES, "-k", "in_progress"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "another request is refused",
+        "if fingerprint != asked.fingerprint:",
+        "if False:",
+        (KEYS, "-k", "another_request"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a key is kept for a day",
+        "idempotency_keys.c.created_at > func.now() - _KEPT,",
+        "",
+        (KEYS, "-k", "for_a_day"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a first answer that is kept is not written over",
+        "where idempotency_keys.created_at <= now() - interval '24 hours'",
+        "",
+        (KEYS_OUTAGES, "-k", "without_its_lock"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a key is its application's",
+        'idempotency_keys.c.application_id == bindparam("application_id", type_=Integer),',
+        "",
+        (KEYS, "-k", "another_application"),
+    ),
+    Guard(
+        "handler_service/idempotency.py",
+        "a key is locked where no job is",
+        'return -1 - (int.from_bytes(digest[:8], "big") >> 1)',
+        'return int.from_bytes(digest[:8], "big", signed=True)',
+        (KEYS, "-k", "no_key_is_locked"),
+    ),
+    Guard(
+        "handler_service/create.py",
+        "transactions of their own leave connections to others",
+        "            self._apart,\n",
+        "",
+        (KEYS_OUTAGES, "-k", "stands_still"),
+    ),
+    Guard(
         "handler_service/timers.py",
         "a cancel waits for an edit under way",
         "cancelled = await moves.cancel(connection, job_id=timer_id, **whose)\n    if",
@@ -553,4 +605,100 @@ OUTSIDE = (
     ),
 )
 
-GUARDS = (*STATEMENTS, *EXECUTOR, *OUTSIDE)
+
+def _prune(guard: str, code: str, without: str = "", *, which: str, file: str = "prune") -> Guard:
+    return Guard(f"executor_service/{file}.py", guard, code, without, (PRUNE, "-k", which))
+
+
+PRUNING = (
+    _prune("a job is old", "and run_at < %(before)s", which="not_long_ago"),
+    _prune("nothing happened to it lately", "and updated_at < %(before)s", which="changed_lately"),
+    _prune(
+        "it is locked before it is looked at", "for update skip locked\n", which="just_then_stays"
+    ),
+    _prune(
+        "nothing of it is outstanding",
+        "and not exists (select from schedules where schedules.job_id = jobs.id)",
+        which="outstanding_stays",
+    ),
+    _prune(
+        "its history is old",
+        "executions.job_id = jobs.id and executions.finished_at >= %(before)s",
+        "false",
+        which="ended_lately",
+    ),
+    _prune(
+        "one executor at a time",
+        "if not is_ours:",
+        "if False:",
+        which="one_executor",
+        file="turn",
+    ),
+    _prune(
+        "nobody waits behind us",
+        "await connection.execute(PATIENCE)",
+        "pass",
+        which="for_long",
+        file="turn",
+    ),
+    _prune(
+        "a day is over", "where upper_bound <= %(before)s", which="all_of_it", file="prune_history"
+    ),
+    _prune(
+        "only what is old leaves the default partition",
+        "and (finished_at < %(before)s) is true",
+        which="outlives_its_history",
+        file="prune_history",
+    ),
+    _prune(
+        "what leaves is settled",
+        "set runs_made = runs_made - ended.runs\n    from (select",
+        "set runs_made = runs_made\n    from (select",
+        which="outlives_its_history",
+        file="prune_history",
+    ),
+    _prune(
+        "what leaves with its day is settled",
+        "for statement in (LOCK, SETTLE, DROP):",
+        "for statement in (LOCK, DROP):",
+        which="settled_when",
+        file="prune_history",
+    ),
+    _prune(
+        "a replayed end is none",
+        "in ('done', 'failed', 'uncertain', 'cancelled', 'skipped') and replayed_at is null",
+        "in ('done', 'failed', 'uncertain', 'cancelled', 'skipped')",
+        which="settled_twice",
+        file="prune_history",
+    ),
+    Guard(
+        "shared/runs/sql/replay.sql",
+        "the job is not pruned meanwhile",
+        "    for key share of jobs\n",
+        "",
+        (PRUNE, "-k", "just_then_stays"),
+    ),
+    Guard(
+        "shared/runs/sql/pass_over.sql",
+        "of an ended job nothing more is accepted",
+        " or jobs.state = 'ended' then 0",
+        " then 0",
+        ("tests/integration/test_ledger.py", "-k", "ended_meanwhile"),
+    ),
+    Guard(
+        "handler_service/scans.py",
+        "one figure at a time",
+        "await context.counting.acquire()",
+        "pass",
+        ("tests/acceptance/test_figures.py", "-k", "one_figure"),
+    ),
+    Guard(
+        "handler_service/scans.py",
+        "a count is given up",
+        "set_config('statement_timeout', %s, true)",
+        "%s",
+        ("tests/acceptance/test_figures.py", "-k", "given_up"),
+    ),
+)
+
+GUARDS = (*STATEMENTS, *EXECUTOR, *PRUNING, *OUTSIDE)

@@ -98,3 +98,21 @@ class CuttingProxy(Proxy):
             await super()._answer(reader, writer)
         finally:
             self._clients.discard(writer)
+
+
+class HoldingProxy(Proxy):
+    """Keeps back, for good, the first answer that holds `hold`; `held` says that there was one."""
+
+    def __init__(self, port: int, *, hold: bytes, host: str = "127.0.0.1") -> None:
+        super().__init__(port, host=host)
+        self._hold = hold
+        self.held = asyncio.Event()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(262_144):
+            if self._hold in data and not self.held.is_set():
+                self.held.set()
+                await asyncio.Event().wait()  # until the proxy ends
+            writer.write(data)
+            await writer.drain()
+        writer.close()

@@ -46,6 +46,6 @@ class Body(BaseModel):
         return document
 
 
-def answer(example: dict[str, Any]) -> ConfigDict:
+def answer(*examples: dict[str, Any]) -> ConfigDict:
     """Say what an answer is like, and that it holds no more than that."""
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [*examples]})

@@ -50,4 +50,12 @@ def write_instant(number: int, *, timespec: str = "milliseconds") -> str:
     return from_microseconds(number).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
+def maybe(number: int | None) -> str | None:
+    """Write an instant that there may not be."""
+    return None if number is None else write_instant(number)
+
+
+FIRST = datetime.min.replace(tzinfo=UTC)
+LAST = datetime.max.replace(tzinfo=UTC)
+US_MAX = microseconds(LAST)
 Instant = Annotated[datetime, BeforeValidator(read_instant)]

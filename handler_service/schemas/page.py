@@ -10,16 +10,16 @@ from handler_service.schemas.request_parts import refuse
 PAGE_ITEMS_MAX = 200
 
 
-def _read_digits(text: Any) -> Any:
+def read_digits(text: Any) -> Any:
     """Read a number as strictly as JSON is read: nothing but digits."""
     if isinstance(text, str):
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            raise refuse("limit", "Must be an integer, written in digits")
+            raise refuse("digits", "Must be an integer, written in digits")
         return int(text)
     return text
 
 
-Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(_read_digits)]
+Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(read_digits)]
 _Cursor = Annotated[str, Field(max_length=128)]
 
 

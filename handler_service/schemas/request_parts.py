@@ -128,7 +128,7 @@ def as_it_is_sent(payload: bytes | str, headers: Mapping[str, str] | None) -> by
     """Answer the bytes of a payload that `encode_payload` passed, under these headers."""
     if isinstance(payload, bytes):
         return payload
-    return orjson.dumps(payload) if _say_json(headers) else payload.encode()
+    return orjson.dumps(payload) if says_json(headers) else payload.encode()
 
 
 def read_seconds(value: Any) -> float:
@@ -146,7 +146,8 @@ def read_seconds(value: Any) -> float:
     raise refuse("duration", 'Must be seconds as a number, or an ISO 8601 duration like "PT1M30S"')
 
 
-def _say_json(headers: Mapping[str, str] | None) -> bool:
+def says_json(headers: Mapping[str, str] | None) -> bool:
+    """Whether a payload under these headers goes as JSON: if they do not say, it does."""
     types = [value for name, value in (headers or {}).items() if name.lower() == "content-type"]
     media_type = (types[0] if types else "application/json").partition(";")[0].strip().lower()
     return media_type == "application/json" or media_type.endswith("+json")

@@ -1,26 +1,13 @@
 """A timer on the wire: what a caller sends, and the two fields of each answer."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from handler_service.schemas.body import Body, answer, without_default
-from handler_service.schemas.request_parts import (
-    TIMEOUT_SECONDS_DEFAULT,
-    WITHOUT_PAYLOAD,
-    Headers,
-    Method,
-    Payload,
-    Timeout,
-    WebhookUrl,
-    as_it_is_sent,
-    refuse,
-)
-from handler_service.schemas.retry import Retry
-from shared.runs.lifecycle import Delivery
-from shared.runs.policy import DEFAULT_POLICY
+from handler_service.schemas.body import Body, answer
+from handler_service.schemas.request_parts import WebhookUrl, refuse
+from handler_service.schemas.webhooks import Key, WebhookIn, unset_defaults
 
 BATCH_ITEMS_MAX = 1_000
 LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -29,7 +16,7 @@ DELAY_PARTS = {"hours": 3_600, "minutes": 60, "seconds": 1}
 Count = Annotated[int, Field(ge=0)]
 
 
-class TimerIn(Body):
+class TimerIn(WebhookIn):
     """A webhook to call once, after a delay."""
 
     model_config = ConfigDict(
@@ -55,34 +42,8 @@ class TimerIn(Body):
     seconds: Count = Field(
         0, description="Whole seconds of the delay; may exceed 59. The three must not all be 0."
     )
-    url: WebhookUrl = Field(description="What to call: absolute, http or https, no credentials.")
-    method: Method = Field("POST", description="The method to call it with.")
-    headers: Headers | None = Field(
-        None, description="Header fields to send, beside ours; null for none."
-    )
-    payload: Payload = Field(
-        None,
-        description="Any JSON, sent as JSON; a string under a non-JSON content-type is sent as it "
-        "is. Left out of a new timer, the body says which timer fired. 256 KiB at most, as it is "
-        "sent, unless the operator chose another limit.",
-        json_schema_extra=without_default,
-    )
-    timeout: Timeout = Field(
-        TIMEOUT_SECONDS_DEFAULT,
-        description='How long one attempt may take: seconds, or ISO 8601 ("PT15S").',
-    )
-    retry: Retry = Field(
-        DEFAULT_POLICY,
-        description="When a failed attempt is followed by another: a backoff; or each wait in a "
-        'list, exactly; or "standard" (Standard Webhooks: ten attempts in three days); or "none". '
-        "Left out of a new timer, the backoff's defaults.",
-        json_schema_extra=without_default,
-    )
-    delivery: Delivery = Field(
-        Delivery.AT_LEAST_ONCE,
-        description="What to do when it is unknown whether a request was processed: "
-        "`at_least_once` sends it again, `at_most_once` does not, and the timer ends as uncertain.",
-        strict=False,
+    key: Key | None = Field(
+        None, description="A name of your own, unique among what was not ended; to reach it by."
     )
 
     @model_validator(mode="after")
@@ -102,12 +63,6 @@ class TimerIn(Body):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _has_a_body_to_carry_it(self) -> Self:
-        if "payload" in self.model_fields_set and self.method in WITHOUT_PAYLOAD:
-            raise refuse("payload", no_payload(self.method), field="payload")
-        return self
-
     def gives_a_delay(self) -> bool:
         """Whether there is a delay here to be checked."""
         return True
@@ -117,25 +72,17 @@ class TimerIn(Body):
         """The whole delay."""
         return self.hours * 3_600 + self.minutes * 60 + self.seconds
 
-    def encoded_payload(self, headers: Mapping[str, str] | None) -> bytes | None:
-        """The body as it will be sent under these headers; None: there is none here."""
-        if "payload" not in self.model_fields_set:
-            return None
-        return as_it_is_sent(self.payload, headers)
-
     def _largest_part(self) -> str:
         return max(DELAY_PARTS, key=lambda part: getattr(self, part) * DELAY_PARTS[part])
 
 
 def _for_an_edit(schema: dict[str, Any]) -> None:
-    """What is left out of an edit stays as it is, whatever a create would make of it."""
-    for field in schema["properties"].values():
-        field.pop("default", None)
+    unset_defaults(schema)
+    schema["properties"].pop("key")
     schema["examples"] = [
         {"url": "https://example.com/orders/17/v2"},
         {"minutes": 10, "payload": {"order": 17, "state": "reminded"}},
     ]
-    schema["minProperties"] = 1
 
 
 class TimerEditIn(TimerIn):
@@ -148,6 +95,12 @@ class TimerEditIn(TimerIn):
     model_config = ConfigDict(json_schema_extra=_for_an_edit)
 
     url: WebhookUrl = Field("", description="What to call: absolute, http or https.")
+
+    @model_validator(mode="after")
+    def _keeps_its_key(self) -> Self:
+        if "key" in self.model_fields_set:
+            raise refuse("key", "Cannot be changed; leave it out", field="key")
+        return self
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
@@ -214,8 +167,3 @@ class TimerPage(BaseModel):
 
 def _seconds_left() -> float:
     return (LAST_INSTANT - datetime.now(UTC)) / timedelta(seconds=1)
-
-
-def no_payload(method: str) -> str:
-    """Say why a payload is refused."""
-    return f"A {method} request carries no payload; leave it out"

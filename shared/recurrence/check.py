@@ -20,9 +20,9 @@ def check(rule: Recurrence, *, now: datetime) -> None:
 
     Bounded by construction, in time and memory, with no need of a process to kill: texts, lists,
     intervals and counts have limits; cronsim looks at 50 years; dateutil's steps are counted and
-    cut off. Usual rules take a millisecond, the worst we know 150: call it in a thread where
-    requests are served. What passes may be given to `next_after` at any later time, which has four
-    times the limits that held here.
+    cut off. Usual rules take a millisecond, the worst of 3,000 that were made to hurt 0.3 seconds:
+    call it in a thread where requests are served. What passes may be given to `next_after` at any
+    later time, which has four times the limits that held here.
     """
     _check_numbers(rule)
     _check_bounds(rule)

@@ -60,7 +60,7 @@ class Cron:
             return None  # the year 10,000
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=1_024)
 def parse_cron(expression: str) -> Cron:
     """Parse an expression, once for all the jobs that share it; raises InvalidRule."""
     return Cron(expression)

@@ -8,7 +8,8 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from shared.recurrence.cron import Cron, parse_cron
-from shared.recurrence.rrule import Rrule, parse_rrule, replace_count
+from shared.recurrence.rrule import Rrule
+from shared.recurrence.rrule_text import parse_rrule, replace_count
 from shared.recurrence.rule import MICROSECONDS, Fold, Recurrence
 from shared.recurrence.wall_clock import Landing, land, local, zone_named
 
@@ -53,6 +54,26 @@ def occurrences(rule: Recurrence, after: datetime, *, until: datetime, most: int
             break
         found.append(at)
     return found
+
+
+def last_within(rule: Recurrence, after: datetime, *, until: datetime) -> datetime | None:
+    """Answer the latest occurrence later than `after`, up to and including `until`; None for none.
+
+    It halves the time in between, some forty looks for a year, and does not go through what may be
+    a million missed occurrences.
+    """
+    low = next_after(rule, after)
+    if low is None or low > until:
+        return None
+    nothing_after = until.astimezone(UTC)
+    while low < nothing_after:
+        middle = low + (nothing_after - low) // 2
+        at = next_after(rule, middle)
+        if at is not None and at <= until:
+            low = at
+        else:
+            nothing_after = middle
+    return low
 
 
 def preview(rule: Recurrence, after: datetime, *, count: int) -> list[Previewed]:

@@ -1,6 +1,5 @@
 """What a recurrence says, and how `jobs.recurrence` keeps it."""
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass, fields
@@ -97,19 +96,22 @@ class Recurrence:
         """
         try:
             known = {name: document[name] for name in _NAMES & document.keys()}
-            return _read(frozenset((name, type(value), value) for name, value in known.items()))
-        except (TypeError, AttributeError, OverflowError) as error:
+            rule = _read(frozenset((name, type(value), value) for name, value in known.items()))
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError("not a recurrence") from error
+        if not rule.is_sound():
+            raise ValueError("not a sound recurrence")
+        return rule
 
     def spread_seconds(self, job_id: int) -> float:
         """How much later than its nominal instant each run of this job is due.
 
         At least 0 and less than `jitter_seconds`; the same for a job on every machine and in every
-        version, so that a job keeps its distance from run to run. Whole microseconds.
+        version, so that a job keeps its distance from run to run. Knuth's multiplicative hash of
+        the id (The Art of Computer Programming, 6.4), for neighbours must lie apart; `create.sql`,
+        which alone knows the id of a new job, reckons the same.
         """
-        width = int(self.jitter_seconds * MICROSECONDS)
-        hashed = hashlib.blake2b(job_id.to_bytes(8, "big", signed=True), digest_size=8).digest()
-        return (int.from_bytes(hashed, "big") * width >> 64) / MICROSECONDS
+        return self.jitter_seconds * (job_id % 2**31 * 2_654_435_761 % 2**32) / 2**32
 
     @property
     def origin(self) -> datetime:
@@ -139,11 +141,8 @@ def is_every(seconds: float) -> bool:
 
 @lru_cache(maxsize=4_096)
 def _read(known: frozenset[tuple[str, type, Any]]) -> Recurrence:
-    said = {name: _READERS[name](value) for name, _, value in known}
-    rule = Recurrence(**said)
-    if not rule.is_sound():
-        raise ValueError("not a sound recurrence")
-    return rule
+    """Types are part of what is looked up: 1 and True are equal."""
+    return Recurrence(**{name: _READERS[name](value) for name, _, value in known})
 
 
 def _text(value: Any) -> str:

@@ -86,14 +86,20 @@ def land(
     """
     look = _remembering(first_from)
     since = after.replace(microsecond=0)
-    offset = _offset_at(zone, since)
-    last = next(_changes(zone, since - CHANGE_MAX, since), None)
-    low = since + offset + SECOND
+    offset, last, low = _stretch_at(zone, since)
     while True:
         if last is not None and fold is Fold.FIRST:
             low = max(low, last.wall_before)
         wall = look(low)
-        coming = next(_changes(zone, since, (wall - offset if wall else since) + CHANGE_MAX), None)
+        if wall is not None and wall - offset > since + 3 * CHANGE_MAX:
+            coming = next(_changes(zone, since, since + CHANGE_MAX), None)
+            if coming is None:  # no local time is named before, and none will be repeated
+                since = wall - offset - CHANGE_MAX
+                offset, last, low = _stretch_at(zone, since)
+                continue
+        else:
+            until = since if wall is None else wall - offset
+            coming = next(_changes(zone, since, until + CHANGE_MAX), None)
         if wall is not None and (coming is None or wall < _end_of_stretch(coming, fold)):
             is_second = last is not None and wall < last.wall_before and fold is Fold.BOTH
             since, low = wall - offset, wall + SECOND
@@ -107,6 +113,13 @@ def land(
             if landing.at is not None:
                 low += SECOND
             yield landing
+
+
+def _stretch_at(zone: ZoneInfo, since: datetime) -> tuple[timedelta, Change | None, datetime]:
+    """Answer the offset, the change that was just before, and the first local time to look at."""
+    offset = _offset_at(zone, since)
+    last = max(_changes(zone, since - CHANGE_MAX, since), default=None)
+    return offset, last, since + offset + SECOND
 
 
 def _end_of_stretch(coming: Change, fold: Fold) -> datetime:

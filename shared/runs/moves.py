@@ -515,7 +515,14 @@ async def cancel(connection: Connection, *, job_id: int, application_id: int | N
     `application_id` is the caller's; None when it is us who asks.
     Of a job that recurs, ask again until nothing is: an occurrence may be made meanwhile.
     """
-    values = {"job_id": job_id, "application_id": application_id}
+    return await cancel_all(connection, [job_id], application_id=application_id)
+
+
+async def cancel_all(
+    connection: Connection, job_ids: Sequence[int], *, application_id: int | None
+) -> list[Run]:
+    """Cancel what is pending of jobs and end those of which something was; answer which runs."""
+    values = {"job_ids": list(job_ids), "application_id": application_id}
     return await _runs(connection, "cancel", values)
 
 

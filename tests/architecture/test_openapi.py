@@ -106,6 +106,9 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/dead-letters", "get"),
         ("/dead-letters/replay", "post"),
         ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
+        ("/ledger", "get"),
+        ("/stats", "get"),
+        ("/forecast", "get"),
         ("/applications/{application_id}/signing-secret", "get"),
         ("/applications/{application_id}/signing-secret/rotate", "post"),
         ("/events", "get"),
@@ -139,9 +142,9 @@ def test_every_parameter_of_a_path_is_described() -> None:
 
 
 REFUSALS = {
-    ("/timers", "post"): {"400", "413", "415", "422", "503"},
+    ("/timers", "post"): {"400", "409", "413", "415", "422", "503"},
     ("/timers", "get"): {"422", "503"},
-    ("/timers/batch", "post"): {"400", "413", "415", "422", "503"},
+    ("/timers/batch", "post"): {"400", "409", "413", "415", "422", "503"},
     ("/timers/{timer_id}", "get"): {"404", "503"},
     ("/timers/{timer_id}", "patch"): {"400", "404", "409", "413", "415", "422", "503"},
     ("/timers/{timer_id}", "delete"): {"404", "409", "503"},
@@ -149,6 +152,9 @@ REFUSALS = {
     ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
     ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
     ("/events", "get"): {"422", "503"},
+    ("/ledger", "get"): {"503"},
+    ("/stats", "get"): {"422", "503"},
+    ("/forecast", "get"): {"422", "503"},
     ("/applications/{application_id}/signing-secret", "get"): {"404", "503"},
     ("/applications/{application_id}/signing-secret/rotate", "post"): {
         *("400", "404", "413", "415", "422", "503")

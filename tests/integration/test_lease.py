@@ -10,6 +10,7 @@ import pytest
 from executor_service.clock import DatabaseClock
 from executor_service.lease import Lease
 from executor_service.rescue import rescue
+from shared import database
 from shared.database import Pool
 from tests.conftest import MakeExecutor, MakeRun
 from tests.eventually import eventually
@@ -74,6 +75,37 @@ async def test_who_was_cut_off_waits_anew_before_it_rescues(pool: Pool) -> None:
     assert lease.is_held
     assert not lease.may_rescue()
     await eventually(may_rescue, every=0.1)
+
+
+async def test_who_loses_its_lease_while_a_rescue_waits_for_a_connection_rescues_nobody(
+    pool: Pool, database_url: str, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    """What made it wait may have kept the others silent."""
+    lapsed = await make_executor(silent_seconds=10)
+    job_id = await make_run(due_in=-8, state="executing", executor_id=lapsed)
+    one = database.open_pool(database_url, name="one", connections=1, pin_plans=True)
+    lease = Lease(pool, DatabaseClock(), lease_seconds=1, margin_seconds=0.1, claim_ahead_seconds=1)
+
+    async def may_rescue() -> None:
+        await lease.renew()
+        assert lease.may_rescue()
+
+    def has_lapsed() -> None:
+        assert not lease.is_held
+
+    await eventually(may_rescue, every=0.1)
+    async with one:
+        async with one.connection():
+            rescuing = asyncio.create_task(rescue(one, lease))
+            await eventually(lambda: is_waited_for(one))
+            await eventually(has_lapsed)
+        assert not await rescuing
+    [(holder,)] = await rows(pool, f"select executor_id from schedules where job_id = {job_id}")
+    assert holder == lapsed
+
+
+def is_waited_for(pool: Pool) -> None:
+    assert pool.get_stats()["requests_waiting"] == 1
 
 
 async def test_a_heartbeat_that_failed_within_the_lease_delays_a_rescue_and_no_more(

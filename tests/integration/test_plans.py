@@ -1,12 +1,14 @@
 """The plans of the very statements we ship: each finds its rows by an index, at every size."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
+from executor_service import prune, prune_history
 from shared.database import Pool
 from shared.runs import moves
 from shared.runs.moves import Attempt, DeadLetters, Edit
@@ -202,3 +204,51 @@ async def settings_of(database_url: str, *, pin_plans: bool) -> dict[str, str]:
             assert row is not None
             found[name] = row[0]
         return found
+
+
+async def explain_statement(
+    pool: Pool, statement: str, values: dict[str, Any]
+) -> list[dict[str, Any]]:
+    async with pool.connection() as connection, connection.transaction(force_rollback=True):
+        cursor = await connection.execute(b"explain (format json) " + statement.encode(), values)
+        row = await cursor.fetchone()
+    assert row is not None
+    return list(plan_nodes(row[0][0]["Plan"]))
+
+
+async def test_pruning_finds_what_is_old_by_an_index(pool: Pool, filled: int) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(
+            "insert into executions (job_id, scheduled_for, finished_at, attempt, state) "
+            "select id, run_at, run_at, 1, 'done' from jobs"
+        )
+        await connection.execute("analyze executions_default")
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+    job_ids = list(range(filled // 2, filled // 2 + 100))
+    after = prune_history.BEGINNING._replace(job_id=job_ids[0])._asdict()
+    last = prune_history.BEGINNING._replace(job_id=job_ids[-1])._asdict()
+    values = {
+        "after": 0,
+        "application_id": 1,
+        "before": long_ago,
+        "after_run_at": long_ago,
+        "after_id": 0,
+        "most": 1_000,
+        "job_ids": job_ids,
+        "locked": job_ids,
+        "all_of_it": True,
+        **after,
+        **{f"last_{name}": value for name, value in last.items()},
+    }
+    history = "executions_default_pkey"
+    for statement, readers in (
+        (prune.NEXT_APPLICATION, set()),
+        (prune.OLD_JOBS, {"jobs_by_instant"}),
+        (prune.FORGET_JOBS, {"jobs_pkey", "schedules_run", history, "job_labels_of_job"}),
+        (prune.FORGET_KEYS, {"idempotency_keys_by_age", "idempotency_keys_of_application"}),
+        (prune_history.about("executions_default", prune_history.ROWS), {history}),
+        (prune_history.about("executions_default", prune_history.FORGET_ROWS), {history}),
+    ):
+        nodes = await explain_statement(pool, statement, values)
+        assert readers <= indexes(nodes)
+        assert scanned(nodes) == set()

@@ -5,7 +5,7 @@
 with moved as (
     delete from schedules
     using jobs
-    where schedules.job_id = %(job_id)s
+    where schedules.job_id = any(%(job_ids)s::bigint[])
         and schedules.state = 'pending'
         and jobs.id = schedules.job_id
         and (%(application_id)s::integer is null or jobs.application_id = %(application_id)s)
@@ -15,9 +15,11 @@ ended as (
     update jobs
     set
         state = 'ended',
-        last_run_for = greatest(last_run_for, (select max(scheduled_for) from moved)),
+        last_run_for = greatest(last_run_for, last.scheduled_for),
+        version = version + 1,
         updated_at = now()
-    where id in (select job_id from moved)
+    from (select job_id, max(scheduled_for) as scheduled_for from moved group by job_id) as last
+    where jobs.id = last.job_id
 )
 insert into executions (job_id, scheduled_for, attempt, state, finished_at)
 select job_id, scheduled_for, attempt, 'cancelled', now()

@@ -26,7 +26,7 @@ active as (
         ),
         last_run_for = greatest(jobs.last_run_for, (select max(scheduled_for) from passed)),
         runs_made = jobs.runs_made + (select count(*) from passed) - 1
-            + case when %(next_for)s::bigint is null then 0 else 1 end
+            + case when %(next_for)s::bigint is null or jobs.state = 'ended' then 0 else 1 end
     from moved
     where jobs.id = moved.job_id
     returning jobs.id, jobs.run_at, jobs.state

@@ -1,6 +1,7 @@
 -- replay: failed | uncertain → pending, by index executions_dead_letters. A person asked for it: the run goes on
 -- under its webhook-id, its attempts counted on, its policy from the start; overdue, so it queues as backlog.
--- Guards: a dead letter that was not replayed yet nor attempted too often, of a job that was not ended. Answers the runs it moved.
+-- Guards: a dead letter that was not replayed yet nor attempted too often, of a job that was not ended, and that is not
+-- pruned before we commit. Answers the runs it moved.
 with letter as materialized (
     select executions.job_id, executions.scheduled_for, executions.attempt, executions.finished_at
     from executions
@@ -26,6 +27,7 @@ with letter as materialized (
     order by executions.finished_at
     limit %(most)s
     for update of executions skip locked
+    for key share of jobs
 ),
 taken as (
     update executions

@@ -1,0 +1,243 @@
+"""The selects of lists of jobs: one walks an index in the order of the list, one sorts a few jobs.
+
+A list goes by one instant. Without a status, by `run_at` of jobs; what is upcoming or executing,
+by `due_at` of runs; what ended, by `finished_at` of history. Labels, users and hosts have an index
+of their own in the order of `run_at`. A walk is for what is common: it would look for the needle
+among all that it passes; where a filter leaves only a few jobs, those are taken, and sorted.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    case,
+    exists,
+    false,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from handler_service.read_parts import host, is_end, microseconds, ours
+from shared.database import Read
+from shared.runs.lifecycle import ExecutionState, JobState, RunState
+from shared.runs.model import Instant, executions, job_labels, jobs, schedules
+
+FEW = 5_000
+OUTSTANDING = {"upcoming": RunState.PENDING, "executing": RunState.EXECUTING}
+ENDED = {
+    "succeeded": ExecutionState.DONE,
+    "failed": ExecutionState.FAILED,
+    "uncertain": ExecutionState.UNCERTAIN,
+    "cancelled": ExecutionState.CANCELLED,
+    "skipped": ExecutionState.SKIPPED,
+}
+
+
+class Shape(NamedTuple):
+    """What is given of a list's filters; there is one select for each shape."""
+
+    status: str | None
+    given: frozenset[str]  # of user, key, host, instant_from, instant_to, after
+    labels: int  # 0, 1 or 2: more than one
+    is_ascending: bool
+
+
+class _List(NamedTuple):
+    source: FromClause
+    instant: ColumnElement[Any]
+    job_id: ColumnElement[int]
+    payload_bytes: ColumnElement[int]
+    conditions: list[ColumnElement[bool]]
+
+
+@cache
+def walk(shape: Shape) -> Read:
+    """Read a page along an index that has the list's order."""
+    payload_bytes = func.octet_length(jobs.c.payload)
+    conditions = _fits(shape)
+    source: FromClause = jobs
+    instant: ColumnElement[Any] = jobs.c.run_at
+    job_id: ColumnElement[int] = jobs.c.id
+    if shape.labels:
+        source = jobs.join(job_labels, job_labels.c.job_id == jobs.c.id)
+        instant, job_id = job_labels.c.run_at, job_labels.c.job_id
+    if shape.status in OUTSTANDING:
+        source = source.join(schedules, schedules.c.job_id == jobs.c.id)
+        instant, job_id = schedules.c.due_at, schedules.c.job_id
+        conditions += _is_first(OUTSTANDING[shape.status])
+        if OUTSTANDING[shape.status] == RunState.EXECUTING:
+            # Claimed a few seconds ahead: no need to look at all that is due later.
+            conditions.append(schedules.c.due_at < text("now() + interval '1 minute'"))
+    elif shape.status is not None:
+        source = source.join(executions, executions.c.job_id == jobs.c.id)
+        instant, job_id = executions.c.finished_at, executions.c.job_id
+        conditions += [
+            executions.c.state == literal_column(f"'{ENDED[shape.status]}'"),
+            executions.c.replayed_at.is_(None),
+            # Not as a plain equation, of which the planner would believe that next to none holds.
+            case((executions.c.scheduled_for == _last_run, true()), else_=false()),
+        ]
+    return _page(shape, _List(source, instant, job_id, payload_bytes, conditions))
+
+
+@cache
+def sort(shape: Shape) -> Read:
+    """Read a page of the few jobs that fit, all of which are looked at."""
+    source: FromClause = jobs
+    if shape.labels:
+        source = jobs.join(job_labels, job_labels.c.job_id == jobs.c.id)
+    few = (
+        select(
+            jobs.c.id,
+            jobs.c.run_at,
+            func.octet_length(jobs.c.payload).label("payload_bytes"),
+            _last_run.label("last_run"),
+            # No run that was begun ends before its instant, but clocks are set.
+            case(
+                (jobs.c.state == JobState.ENDED, func.least(_last_run, jobs.c.created_at)),
+                else_=_last_run,
+            ).label("since"),
+        )
+        .select_from(source)
+        .where(*_fits(shape))
+        .limit(FEW)  # so that nothing else decides where this begins
+        .subquery("few")
+    )
+    joined: FromClause = few
+    instant: ColumnElement[Any] = few.c.run_at
+    conditions: list[ColumnElement[bool]] = []
+    if shape.status in OUTSTANDING:
+        joined = few.join(schedules, schedules.c.job_id == few.c.id)
+        instant = schedules.c.due_at
+        conditions = _is_first(OUTSTANDING[shape.status])
+    elif shape.status is not None:
+        # Its partitions are looked at one by one from then on, and no further than that row.
+        end = (
+            select(executions.c.state, executions.c.finished_at)
+            .where(
+                executions.c.job_id == few.c.id,
+                executions.c.scheduled_for == few.c.last_run,
+                executions.c.finished_at >= few.c.since - text("interval '1 hour'"),
+                is_end,
+            )
+            .limit(1)
+            .correlate(few)
+            .lateral("last_end")
+        )
+        joined = few.join(end, true())
+        instant = end.c.finished_at
+        conditions = [end.c.state == literal_column(f"'{ENDED[shape.status]}'")]
+    rows = (
+        select(few.c.id, instant.label("instant"), few.c.payload_bytes)
+        .select_from(joined)
+        .where(*conditions)
+        .offset(0)  # so that the place in the list does not choose the index
+        .subquery("found")
+    )
+    return _page(shape, _List(rows, rows.c.instant, rows.c.id, rows.c.payload_bytes, []))
+
+
+def _page(shape: Shape, found: _List) -> Read:
+    instant, job_id = found.instant, found.job_id
+    conditions = list(found.conditions)
+    if "instant_from" in shape.given:
+        conditions.append(instant >= bindparam("instant_from", type_=Instant))
+    if "instant_to" in shape.given:
+        conditions.append(instant < bindparam("instant_to", type_=Instant))
+    if "after" in shape.given:
+        # The instant by itself once more: by a pair no partition would be left out.
+        conditions += (
+            [tuple_(instant, job_id) > _after, instant >= _after_instant]
+            if shape.is_ascending
+            else [tuple_(instant, job_id) < _after, instant <= _after_instant]
+        )
+    order = [instant, job_id] if shape.is_ascending else [instant.desc(), job_id.desc()]
+    never = literal_column("'infinity'::timestamptz", type_=Instant)
+    columns: list[ColumnElement[Any]] = [
+        job_id,
+        microseconds(func.nullif(instant, never)),
+        found.payload_bytes,
+    ]
+    statement = (
+        select(*columns)
+        .select_from(found.source)
+        .where(*conditions)
+        .order_by(*order)
+        .limit(bindparam("most", type_=Integer))
+    )
+    return Read(statement, depends_on_values=True)
+
+
+def _fits(shape: Shape) -> list[ColumnElement[bool]]:
+    """Whether a job fits every field that is given, but for those that say when and how it ran."""
+    conditions = [ours]
+    conditions += [FILTERS[name] for name in ("user", "key", "host") if name in shape.given]
+    if shape.labels:
+        conditions.append(labelled)
+    if shape.labels > 1:
+        labels = bindparam("labels", type_=ARRAY(JSONB))
+        conditions.append(jobs.c.labels.op("@>")(func.all(labels)))
+    return conditions
+
+
+def _is_first(state: RunState) -> list[ColumnElement[bool]]:
+    """Whether a run is the first that stands so of its job, which is listed once."""
+    other = schedules.alias("other")
+    stands_so: ColumnElement[str] = literal_column(f"'{state}'")
+    return [
+        schedules.c.state == stands_so,
+        ~exists(
+            select(other.c.job_id).where(
+                other.c.job_id == schedules.c.job_id,
+                other.c.state == stands_so,
+                tuple_(other.c.due_at, other.c.scheduled_for)
+                < tuple_(schedules.c.due_at, schedules.c.scheduled_for),
+            )
+        ),
+    ]
+
+
+# Of a job that runs once its last run is its own, unless that is still ahead and a person asked for
+# another one before it.
+_last_run = case(
+    (jobs.c.recurrence.is_not(None), jobs.c.last_run_for),
+    (jobs.c.last_run_for.is_(None), jobs.c.run_at),
+    (jobs.c.last_run_for >= jobs.c.run_at, jobs.c.last_run_for),
+    (
+        exists(
+            select(schedules.c.job_id)
+            .where(schedules.c.job_id == jobs.c.id, schedules.c.scheduled_for == jobs.c.run_at)
+            .correlate(jobs)
+        ),
+        jobs.c.last_run_for,
+    ),
+    else_=jobs.c.run_at,
+)
+FILTERS: dict[str, ColumnElement[bool]] = {
+    "user": jobs.c.user_id == bindparam("user", type_=Text),
+    # Written out, so that the planner sees that the index of keys holds all of them.
+    "key": and_(
+        jobs.c.key == bindparam("key", type_=Text),
+        text("jobs.key is not null and jobs.state <> 'ended'"),
+    ),
+    "host": host == bindparam("host", type_=Text),
+}
+labelled = and_(
+    job_labels.c.application_id == bindparam("application_id", type_=Integer),
+    job_labels.c.name == bindparam("label_name", type_=Text),
+    job_labels.c.value == bindparam("label_value", type_=Text),
+)
+_after_instant = bindparam("after", type_=Text).cast(Instant)
+_after = tuple_(_after_instant, bindparam("after_job", type_=BigInteger))
