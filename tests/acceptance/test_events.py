@@ -411,3 +411,29 @@ async def test_a_redis_that_dies_and_comes_back_costs_a_gap_and_no_stream(
         await teller.close()
         await client.aclose()
         server.stop()
+
+
+async def test_what_is_done_to_a_job_is_told(
+    services: Services, api: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await services.executor()
+    async with Listening(str(api.base_url)) as listening:
+        await listening.placed()
+        job = {"every": 3_600, "url": receiver.url("/hook")}
+        job_id = (await api.post("/jobs", json=job)).json()["id"]
+        await api.patch(f"/jobs/{job_id}", json={"timeout": 3})
+        for verb in ("pause", "pause", "resume", "resume", "trigger"):
+            assert (await api.post(f"/jobs/{job_id}/{verb}")).status_code in {200, 201}
+        done = ["run.executing", "run.done"]
+
+        def is_called() -> None:
+            assert [kind for kind in listening.of(job_id) if kind in done] == done
+
+        await eventually(is_called)
+        await api.delete(f"/jobs/{job_id}")
+        await eventually(lambda: is_told(listening, job_id, "job.ended"))
+    told = [kind for kind in listening.of(job_id) if kind not in done]
+    assert told == [
+        *("job.created", "run.pending", "job.changed", "job.paused", "job.resumed"),
+        *("run.pending", "run.cancelled", "job.ended"),
+    ]
