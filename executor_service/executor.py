@@ -7,6 +7,7 @@ poll ──claim──▶ held, until the instant ──▶ bulkhead ──▶ g
 import asyncio
 import heapq
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from time import monotonic
 
@@ -30,14 +31,15 @@ from executor_service.record import Recorder
 from executor_service.rescue import list_orphans, rescue
 from executor_service.resolver import Resolver
 from executor_service.rhythm import Rhythm
-from shared import database, events, wakeup
+from executor_service.trials import Trials
+from shared import database, events, trials, wakeup
 from shared.events import Event, EventType, Teller
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 
-# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions and one who prunes
-# may be at it.
-CONNECTIONS = 7
+# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions, one who prunes and
+# a trial may be at it.
+CONNECTIONS = 8
 # When less of the room than this is free, runs that wait for slow destinations are given back, to
 # be due again a little later.
 ROOM_KEPT_FREE = 0.25
@@ -124,6 +126,13 @@ class Executor:
             take=self._take,
             holds=self._holds,
         )
+        self._trials_redis = trials.connect(settings.redis_url.get_secret_value())
+        self._trials = Trials(
+            self._trials_redis,
+            self._pool,
+            replace(self._sender, may_send=lambda _: True),  # nothing was claimed
+            is_ready=lambda: self._lease.is_held,
+        )
         self._rhythm = Rhythm()
         self._held: list[tuple[float, int, Claim]] = []  # a heap by due instant
         self._order = count()
@@ -158,15 +167,18 @@ class Executor:
                 self._rhythm.every(PRUNE_SECONDS, self._prune, name="prune")
                 always.append(group.create_task(self._rhythm.run()))
                 claiming = group.create_task(self._claimer.run())
+                trying = group.create_task(self._trials.run())
                 working = [
                     claiming,
+                    trying,
                     group.create_task(self._dispatch()),
                     group.create_task(wakeup.listen(self._redis, self._claimer.wake_up)),
                 ]
                 await stop.wait()
                 # A claim under way is finished: cut off, it might be committed and its answer lost.
                 self._claimer.stop()
-                await asyncio.wait([claiming], timeout=LAST_CLAIM_SECONDS_MAX)
+                self._trials.stop()
+                await asyncio.wait([claiming, trying], timeout=LAST_CLAIM_SECONDS_MAX)
                 await _end(working)
                 await self._drain()
                 await self._rhythm.finish(BEAT_SECONDS_MAX)
@@ -290,7 +302,10 @@ class Executor:
         self._rhythm.stop("rescue")
         self._recorder.give_back(unsent)
         await wakeup.publish(self._redis, due_in_seconds=0)
-        await self._bulkhead.finish(self._settings.stop_grace_seconds)
+        grace_seconds = self._settings.stop_grace_seconds
+        await asyncio.gather(
+            self._bulkhead.finish(grace_seconds), self._trials.finish(grace_seconds)
+        )
         try:
             # What was answered and is not recorded will be sent again: all the time there is.
             async with asyncio.timeout(deadline - monotonic()):
@@ -308,6 +323,7 @@ class Executor:
         await self._teller.close()
         await self._event_redis.aclose()
         await self._redis.aclose()
+        await self._trials_redis.aclose()
         await self._pool.close(timeout=2.0)
 
 

@@ -1,7 +1,7 @@
 """Fire: one HTTP attempt at a run, and what came of it. Knows no database."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -80,6 +80,9 @@ class PutOff:
 
 
 Outcome = Delivered | Failed | Refused | Skipped
+# Reads an answer's body and answers what of it belongs to the outcome. The status has been said by
+# then: whatever happens while it reads does not unsay it.
+Reader = Callable[[Response], Awaitable[bytes]]
 # How long a run is put off when its name could not be asked for.
 RESOLVER_SECONDS = 2.0
 # Who waits more briefly cannot tell a destination that is down from one that takes its time.
@@ -98,18 +101,22 @@ class Sender:
     may_send: Callable[[Claim], bool]  # asked last: looking up a name takes its time
 
     async def fire(self, claim: Claim) -> Outcome | PutOff:
-        """Make one attempt at a run, within its timeout. Whatever happens is an outcome.
+        """Make one attempt at a run, within its timeout. Whatever happens is an outcome."""
+        return await self.call(claim, webhook_id=run_id(claim), read=_head)
+
+    async def call(self, claim: Claim, *, webhook_id: str, read: Reader) -> Outcome | PutOff:
+        """Make one call, within its timeout, and let `read` read the answer.
 
         The client keeps the timeout, from connecting to the end of the answer.
         """
         try:
-            return await self._attempt(claim)
+            return await self._attempt(claim, webhook_id, read)
         except asyncio.CancelledError:
             return Failed("stopped: the executor stopped before the answer came")
         except Exception as error:  # noqa: BLE001  # one run that cannot be sent must not stop the others
             return Refused(f"invalid: the stored webhook cannot be sent ({type(error).__name__})")
 
-    async def _attempt(self, claim: Claim) -> Outcome | PutOff:
+    async def _attempt(self, claim: Claim, webhook_id: str, read: Reader) -> Outcome | PutOff:
         deadline = monotonic() + claim.timeout_seconds
         target = read_target(claim.url)
         denied = self.egress.refusal_of(target.host, target.port)
@@ -119,7 +126,7 @@ class Sender:
         addresses = await self._addresses(target, seconds)
         if not isinstance(addresses, list):
             return addresses
-        headers, body = self._message(claim)
+        headers, body = self._message(claim, webhook_id)
         # A kept connection may be closing just now, and then nobody knows whether we were heard.
         reuse = claim.attempt == 1 and not claim.is_at_most_once
         outcome: Outcome = Failed("dns: the name has no address", was_sent=False)
@@ -132,17 +139,17 @@ class Sender:
             request = request.timeout(_until(deadline)).streamed_read_buffer_limit(0)
             if not self.may_send(claim):
                 return PutOff(0.0)
-            outcome = await self._send(claim, request.build_streamed())
+            outcome = await self._send(claim, request.build_streamed(), read)
             if not isinstance(outcome, Failed) or outcome.was_sent:
                 break
         return outcome
 
-    async def _send(self, claim: Claim, request: StreamRequest) -> Outcome:
+    async def _send(self, claim: Claim, request: StreamRequest, read: Reader) -> Outcome:
         """Send a request that is ready. From here on, whatever happens is no fault of the row."""
         in_a_hurry = claim.timeout_seconds < TELLING_SECONDS
         try:
             async with request as response:
-                return _outcome(response, await _head(response), now=self.clock.now())
+                return _outcome(response, await read(response), now=self.clock.now())
         except RequestTimeoutError as error:
             was_sent = not was_never_sent(error)
             text = f"timeout: no answer within {claim.timeout_seconds:g} s"
@@ -181,7 +188,7 @@ class Sender:
             return Refused(f"egress: {found[0]} may not be reached: {refusal}")
         return allowed
 
-    def _message(self, claim: Claim) -> tuple[dict[str, str], bytes]:
+    def _message(self, claim: Claim, webhook_id: str) -> tuple[dict[str, str], bytes]:
         """The headers and the body, signed: the job's own, and ours over them."""
         scheduled_for = _rfc3339(claim.scheduled_for)
         body = claim.payload
@@ -194,7 +201,6 @@ class Sender:
                 headers.pop(name, None)
         if body:
             headers.setdefault("content-type", "application/json")
-        webhook_id = run_id(claim)
         timestamp = int(self.clock.now())
         secrets = [secret for secret in (claim.signing_secret, claim.previous_secret) if secret]
         headers |= {
@@ -237,25 +243,33 @@ def _rfc3339(epoch_microseconds: int) -> str:
 
 
 async def _head(response: Response) -> bytes:
-    """Read the body up to a limit and answer its first bytes.
+    """Read the body up to its limit and answer its first bytes, as history keeps them."""
+    kept, _ = await read_body(response, kept_max=RESPONSE_KEPT_MAX)
+    return kept
+
+
+async def read_body(response: Response, *, kept_max: int) -> tuple[bytes, bool]:
+    """Read a body up to `RESPONSE_READ_MAX`; answer its first bytes, and whether it came to an end.
 
     The status has been said by now. A body that breaks off, drips or never ends does not unsay it.
     """
-    kept = b""
     if response.status == NO_CONTENT:
-        return kept
+        return b"", True
+    kept = bytearray()
     size = 0
+    is_whole = False
     try:
         while size < RESPONSE_READ_MAX:
             chunk = await response.body_reader.read_chunk()
             if not chunk:
+                is_whole = size <= kept_max
                 break
             size += len(chunk)
-            if len(kept) < RESPONSE_KEPT_MAX:
-                kept += bytes(chunk[: RESPONSE_KEPT_MAX - len(kept)])
+            if len(kept) < kept_max:
+                kept += chunk[: kept_max - len(kept)]
     except (PyreqwestError, asyncio.CancelledError):
         pass
-    return kept
+    return bytes(kept), is_whole
 
 
 def _outcome(response: Response, head: bytes, *, now: float) -> Outcome:

@@ -18,6 +18,7 @@ from handler_service import (
     history,
     job_edits,
     job_lists,
+    job_trials,
     jobs,
     keyed_jobs,
     ledger,
@@ -33,7 +34,8 @@ from handler_service.context import Context
 from handler_service.create import GroupCommit
 from handler_service.event_source import Source
 from handler_service.listeners import Listeners
-from shared import VERSION, database, wakeup
+from handler_service.trials import Trials
+from shared import VERSION, database, trials, wakeup
 from shared.events import Teller, connect
 from shared.settings import HandlerSettings
 
@@ -63,7 +65,17 @@ def create_app(settings: HandlerSettings) -> FastAPI:
             waiting_max=settings.creates_waiting_max,
             wait_seconds=settings.create_wait_seconds,
         )
-        context = Context(settings, pool, redis, announcer, group_commit, teller, listeners)
+        trials_redis = trials.connect(settings.redis_url.get_secret_value())
+        context = Context(
+            settings,
+            pool,
+            redis,
+            announcer,
+            group_commit,
+            teller,
+            listeners,
+            Trials(trials_redis),
+        )
         context.install(app)
         await pool.open()
         try:
@@ -76,6 +88,7 @@ def create_app(settings: HandlerSettings) -> FastAPI:
             await pool.close()
             await event_redis.aclose()
             await redis.aclose()
+            await trials_redis.aclose()
 
     app = FastAPIOffline(
         title="Onthedot",
@@ -93,11 +106,13 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         job_lists,
         keyed_jobs,
         job_edits,
+        job_trials,
         history,
         dead_letters,
         ledger,
         stats,
         forecast,
+        events,
         signing_secret,
         events,
         health,

@@ -4,7 +4,7 @@ Our own few lines instead of the framework's: they stop reading at a limit, refu
 by the letter (NaN, lone surrogates) and cost 20 µs less a request (84 → 66 µs for a small body).
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,7 @@ from handler_service.problems import (
     MalformedBody,
     WrongContentType,
 )
+from handler_service.violations import Violation
 
 ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
 Body = TypeVar("Body", bound=BaseModel)
@@ -52,15 +53,24 @@ def parse(raw: bytes, model: type[Body]) -> Body:
 
     Raises MalformedBody or InvalidRequest; nothing is kept of a body that is refused.
     """
-    try:
-        document = from_json(raw, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+    document = parse_json(raw)
     try:
         return model.model_validate(document)
     except ValidationError as refusal:
-        errors = refusal.errors(include_url=False, include_input=False)
-        raise InvalidRequest(violations.in_body(errors)) from None
+        raise InvalidRequest(violations_of(refusal)) from None
+
+
+def parse_json(raw: bytes) -> Any:
+    """Read a body that was received as any JSON. Raises MalformedBody."""
+    try:
+        return from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBody(f"The body is not valid JSON: {error}.") from None
+
+
+def violations_of(refusal: ValidationError) -> list[Violation]:
+    """Say what a model found wrong with a document."""
+    return violations.in_body(refusal.errors(include_url=False, include_input=False))
 
 
 def _expect_json(content_type: str) -> None:

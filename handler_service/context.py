@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from handler_service.announce import Announcer
 from handler_service.create import GroupCommit
 from handler_service.listeners import Listeners
+from handler_service.trials import Trials
 from shared.database import Pool
 from shared.events import Teller
 from shared.settings import HandlerSettings
@@ -28,6 +29,7 @@ class Context:
     group_commit: GroupCommit
     events: Teller
     listeners: Listeners
+    trials: Trials
     application_id: int = DEFAULT_APPLICATION_ID
     # One figure at a time: each may keep a connection for a minute.
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -20,9 +20,13 @@ Problem
 ├── DeadLetterNotFound 404 no run of that job and instant
 ├── NotReplayable 409      a run that is no dead letter, or not any more
 ├── ApplicationNotFound 404
-└── Unavailable 503        Postgres is away: nothing was promised, try again
-    ├── TooManyListeners   of /events, in this handler
-    └── TooMuchToCount 503 a figure that takes too long
+├── Unavailable 503        Postgres is away: nothing was promised, try again
+│   ├── TooMuchToCount 503 a figure that takes too long
+│   └── TooManyListeners   of /events, in this handler
+├── RedisAway 503          nor can executors be asked to try something
+├── NoExecutor 503         none took what was to be tried
+├── NoReply 503            one took it, and was not heard of again
+└── TooManyTrials 503      this handler waits for as many as it may
 """
 
 from collections.abc import Mapping, Sequence
@@ -268,6 +272,17 @@ class Unavailable(Problem):
         super().__init__(detail, headers={"retry-after": "1"})
 
 
+class TooMuchToCount(Unavailable):
+    """A figure would take longer than we let it."""
+
+    code, title = "too_much_to_count", "This figure cannot be counted right now"
+
+    def __init__(
+        self, detail: str = "Counting took longer than 60 seconds and was given up."
+    ) -> None:
+        super().__init__(detail)
+
+
 class TooManyListeners(Unavailable):
     """As many listen to events as one handler serves."""
 
@@ -278,15 +293,55 @@ class TooManyListeners(Unavailable):
         self.headers["retry-after"] = "10"
 
 
-class TooMuchToCount(Unavailable):
-    """A figure would take longer than we let it."""
+class RedisAway(Problem):
+    """Redis is away, by which executors are asked to try something for a caller."""
 
-    code, title = "too_much_to_count", "This figure cannot be counted right now"
+    status, code, title = 503, "redis_away", "Executors cannot be asked right now"
 
-    def __init__(
-        self, detail: str = "Counting took longer than 60 seconds and was given up."
-    ) -> None:
-        super().__init__(detail)
+    def __init__(self) -> None:
+        super().__init__(
+            "Redis cannot be reached, by which executors are asked to try this; try again. If it "
+            "broke only now, the call may have been made.",
+            headers={"retry-after": "1"},
+        )
+
+
+class NoExecutor(Problem):
+    """No executor took what was to be tried: none runs, none is well, or all are busy."""
+
+    status, code, title = 503, "no_executor", "No executor took it"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"No executor took it within {seconds:g} seconds; nothing was called. See that one "
+            "runs and reaches the same Postgres and Redis; if all are busy, try again.",
+            headers={"retry-after": "5"},
+        )
+
+
+class NoReply(Problem):
+    """An executor took it and was not heard of again; the call may have been made."""
+
+    status, code, title = 503, "no_reply", "The executor did not reply"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The executor that took it did not reply: it may have died. The call may have been "
+            "made; try again.",
+            headers={"retry-after": "1"},
+        )
+
+
+class TooManyTrials(Problem):
+    """As many callers wait for executors as one handler lets."""
+
+    status, code, title = 503, "too_many_trials", "Too many wait for an executor"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"This handler tries {limit} things at once; nothing was called. Try again.",
+            headers={"retry-after": "5"},
+        )
 
 
 def install(app: FastAPI) -> None:

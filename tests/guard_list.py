@@ -14,6 +14,7 @@ class Guard(NamedTuple):
 
 
 MOVES = "tests/integration/test_moves.py"
+OCCURRENCES = "tests/integration/test_occurrences.py"
 FAULTS = "tests/acceptance/test_faults.py"
 CERTAINTY = "tests/acceptance/test_delivery_certainty.py"
 POSTGRES = "tests/acceptance/test_postgres_misbehaves.py"
@@ -38,6 +39,10 @@ def _of_a_claim(name: str) -> list[Guard]:
     ]
 
 
+def _occurrence(file: str, guard: str, code: str, without: str, which: str) -> Guard:
+    return Guard(f"shared/runs/sql/{file}", guard, code, without, (OCCURRENCES, "-k", which))
+
+
 def _of_a_rescue(name: str) -> list[Guard]:
     some = "leaves_the_living"
     return [
@@ -48,7 +53,20 @@ def _of_a_rescue(name: str) -> list[Guard]:
 
 STATEMENTS = (
     *[guard for name in ("mark", "deliver", "retry", "bury") for guard in _of_a_claim(name)],
-    *[guard for name in ("doubt", "release") for guard in _of_a_claim(name)],
+    *[guard for name in ("doubt", "skip", "release") for guard in _of_a_claim(name)],
+    _sql("occur", "it is pending", "        and schedules.state = 'pending'\n"),
+    _sql("occur", "it is the next one", "        and schedules.is_next\n", which="occur-"),
+    _occurrence("occur.sql", "its job is active", " and jobs.state = 'active'", "", "looked_at"),
+    _sql("wait", "it is pending", "    and schedules.state = 'pending'\n"),
+    _sql("pass_over", "it is pending", "        and state = 'pending'\n"),
+    _sql("hold", "it is pending", " and state = 'pending'\n", "\n"),
+    _sql("hold", "its job is paused", " and state = 'paused' for share", "", which="active_job"),
+    _sql("resume", "it is pending", "    and state = 'pending'\n"),
+    _sql("resume", "it is held", "    and due_at = 'infinity'\n", which="not_held"),
+    _occurrence("claim.sql", "no next occurrence", "        and not is_next\n", "", "one_after_it"),
+    _occurrence(
+        "heads.sql", "what another looks at is left to it", " skip locked", "", "two_executors"
+    ),
     _sql("claim", "the run is pending", "and state = 'pending'"),
     _sql(
         "claim",
@@ -605,6 +623,62 @@ OUTSIDE = (
     ),
 )
 
+TRIALS = "tests/integration/test_trials.py"
+TRIED = "tests/acceptance/test_job_trials_outages.py"
+
+ON_TRIAL = (
+    Guard(
+        "executor_service/executor.py",
+        "a test call goes by the egress rules of webhooks",
+        "replace(self._sender, may_send=lambda _: True)",
+        "replace(self._sender, may_send=lambda _: True, egress=Egress("
+        '[__import__("ipaddress").ip_network("0.0.0.0/0")]))',
+        (TRIED, "-k", "egress or inwards"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "a host that is denied is not looked up",
+        "denied = egress.refusal_of(target.host, target.port)",
+        "denied = None",
+        (TRIED, "-k", "criterion"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "a look asks of every address",
+        "Vetted(str(address), egress.refusal(address))",
+        "Vetted(str(address), None)",
+        (TRIALS, "-k", "look"),
+    ),
+    Guard(
+        "shared/trials.py",
+        "a trial is taken once",
+        "await redis.getdel(",
+        "await redis.get(",
+        (TRIALS, "-k", "taken_once"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "an executor tries so much at once",
+        "len(self._under_way) >= AT_ONCE_MAX or ",
+        "",
+        (TRIALS, "-k", "at_once"),
+    ),
+    Guard(
+        "executor_service/trials.py",
+        "an executor that stops takes no more",
+        "        if self._stopped.is_set():\n",
+        "        if False:\n",
+        (TRIALS, "-k", "leaves_it"),
+    ),
+    Guard(
+        "handler_service/trials.py",
+        "a handler lets so many wait",
+        "if self._under_way >= AT_ONCE_MAX:",
+        "if False:",
+        (TRIED, "-k", "so_many"),
+    ),
+)
+
 
 def _prune(guard: str, code: str, without: str = "", *, which: str, file: str = "prune") -> Guard:
     return Guard(f"executor_service/{file}.py", guard, code, without, (PRUNE, "-k", which))
@@ -701,4 +775,4 @@ PRUNING = (
     ),
 )
 
-GUARDS = (*STATEMENTS, *EXECUTOR, *PRUNING, *OUTSIDE)
+GUARDS = (*STATEMENTS, *EXECUTOR, *PRUNING, *OUTSIDE, *ON_TRIAL)

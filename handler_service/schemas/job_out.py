@@ -90,7 +90,7 @@ class JobOut(BaseModel):
     every: float | None = Field(description="Recurs at this interval.")
     rrule: str | None = Field(description="Recurs by this rule (RFC 5545).")
     timezone: str | None = Field(
-        description="Whose wall clock the recurrence is read on; null: it runs once."
+        description="Whose wall clock the recurrence is read on; null: on none."
     )
     anchor: str | None = Field(description="From when the interval or the rule counts.")
     starts_at: str | None = Field(description="It does not recur before this.")
@@ -103,7 +103,9 @@ class JobOut(BaseModel):
     overlap: Literal["allow", "skip", "queue"] | None = Field(
         description="What an occurrence does while the last one is at it; null: it runs once."
     )
-    dst: DstOut | None = Field(description="What it does as clocks change; null: it runs once.")
+    dst: DstOut | None = Field(
+        description="What it does as that clock changes; null: it is read on none."
+    )
     user: str | None = Field(description="Whose it is.")
     key: str | None = Field(description="Your own name for it.")
     labels: dict[str, str] | None = Field(description="Labels, to filter by.")
@@ -182,11 +184,12 @@ def _recurrence(document: dict[str, Any] | None) -> dict[str, object]:
     if document is None:
         return dict.fromkeys(RECURRENCE)
     rule = Recurrence.read(document)
+    is_local = rule.every_seconds is None  # an interval is the same by every clock
     return {
         "cron": rule.cron,
         "every": rule.every_seconds,
         "rrule": rule.rrule,
-        "timezone": rule.timezone,
+        "timezone": rule.timezone if is_local else None,
         "anchor": _instant(rule.anchor),
         "starts_at": _instant(rule.starts_at),
         "ends_at": _instant(rule.ends_at),
@@ -194,7 +197,7 @@ def _recurrence(document: dict[str, Any] | None) -> dict[str, object]:
         "jitter": rule.jitter_seconds or None,
         "catch_up": rule.catch_up,
         "overlap": rule.overlap,
-        "dst": {"gap": rule.gap, "fold": rule.fold},
+        "dst": {"gap": rule.gap, "fold": rule.fold} if is_local else None,
     }
 
 

@@ -38,8 +38,8 @@ _Lateness = Annotated[float, Field(ge=0, le=LATENESS_SECONDS_MAX)]
 Lateness = Annotated[_Lateness, BeforeValidator(read_seconds, _Lateness | IsoDuration)]
 
 
-class WebhookIn(Body):
-    """The request to make, whose it is, and how it is delivered."""
+class RequestIn(Body):
+    """The request to make."""
 
     url: WebhookUrl = Field(description="What to call: absolute, http or https, no credentials.")
     method: Method = Field("POST", description="The method to call it with.")
@@ -57,6 +57,23 @@ class WebhookIn(Body):
         TIMEOUT_SECONDS_DEFAULT,
         description='How long one attempt may take: seconds, or ISO 8601 ("PT15S").',
     )
+
+    @model_validator(mode="after")
+    def _has_a_body_to_carry_it(self) -> Self:
+        if "payload" in self.model_fields_set and self.method in WITHOUT_PAYLOAD:
+            raise refuse("payload", no_payload(self.method), field="payload")
+        return self
+
+    def encoded_payload(self, headers: Mapping[str, str] | None) -> bytes | None:
+        """The body as it will be sent under these headers; None: there is none here."""
+        if "payload" not in self.model_fields_set:
+            return None
+        return as_it_is_sent(self.payload, headers)
+
+
+class WebhookIn(RequestIn):
+    """The request to make, whose it is, and how it is delivered."""
+
     retry: Retry = Field(
         DEFAULT_POLICY,
         description="When a failed attempt is followed by another: a backoff; or each wait in a "
@@ -79,18 +96,6 @@ class WebhookIn(Body):
     labels: Labels | None = Field(
         None, description="Names and values of your own, 20 at most; to find it by."
     )
-
-    @model_validator(mode="after")
-    def _has_a_body_to_carry_it(self) -> Self:
-        if "payload" in self.model_fields_set and self.method in WITHOUT_PAYLOAD:
-            raise refuse("payload", no_payload(self.method), field="payload")
-        return self
-
-    def encoded_payload(self, headers: Mapping[str, str] | None) -> bytes | None:
-        """The body as it will be sent under these headers; None: there is none here."""
-        if "payload" not in self.model_fields_set:
-            return None
-        return as_it_is_sent(self.payload, headers)
 
 
 def no_payload(method: str) -> str:

@@ -521,7 +521,7 @@ async def cancel(connection: Connection, *, job_id: int, application_id: int | N
 async def cancel_all(
     connection: Connection, job_ids: Sequence[int], *, application_id: int | None
 ) -> list[Run]:
-    """Cancel what is pending of jobs and end those of which something was; answer which runs."""
+    """Cancel what is pending of jobs and end those of which something was; answer the runs."""
     values = {"job_ids": list(job_ids), "application_id": application_id}
     return await _runs(connection, "cancel", values)
 

@@ -219,6 +219,19 @@ async def test_what_was_not_said_is_null(handler: Handler) -> None:
     assert job["retry"]["max_attempts"] == 5
 
 
+async def test_an_interval_is_read_on_no_wall_clock(handler: Handler) -> None:
+    job = await read(
+        handler,
+        make(
+            handler,
+            recurrence={"every_seconds": 90.0, "anchor": "2026-01-01T00:00:00+00:00"},
+            outstanding="pending",
+        ),
+    )
+    assert (job["every"], job["timezone"], job["dst"]) == (90.0, None, None)
+    assert (job["catch_up"], job["overlap"], job["jitter"]) == ("one", "allow", None)
+
+
 @pytest.mark.parametrize(
     ("payload", "content_type", "answered"),
     [

@@ -1,6 +1,5 @@
 """Jobs end to end: created, fired, changed, ended, by real processes."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +13,8 @@ from tests.receiver import Receiver
 
 
 @pytest.fixture
-async def executor(services: Services) -> AsyncIterator[None]:
+async def executor(services: Services) -> None:
     await services.executor()
-    yield
 
 
 async def created(api: httpx.AsyncClient, **job: Any) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from handler_service.problems import MEDIA_TYPE
 from handler_service.schemas.dead_letters import ReplayIn
 from handler_service.schemas.signing_secret import RotationIn
 from handler_service.schemas.timers import TimerBatchIn, TimerEditIn, TimerIn
+from handler_service.schemas.trials import TrialIn
 from shared.settings import HandlerSettings
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer"}
-BODIES = (TimerIn, TimerBatchIn, TimerEditIn, ReplayIn, RotationIn)
+BODIES = (TimerIn, TimerBatchIn, TimerEditIn, TrialIn, ReplayIn, RotationIn)
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
 
@@ -103,6 +104,12 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/timers/{timer_id}", "get"),
         ("/timers/{timer_id}", "patch"),
         ("/timers/{timer_id}", "delete"),
+        ("/jobs", "get"),
+        ("/jobs/{job_id}", "get"),
+        ("/jobs/{job_id}/executions", "get"),
+        ("/executions", "get"),
+        ("/jobs/test", "post"),
+        ("/jobs/validate", "post"),
         ("/dead-letters", "get"),
         ("/dead-letters/replay", "post"),
         ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
@@ -148,13 +155,19 @@ REFUSALS = {
     ("/timers/{timer_id}", "get"): {"404", "503"},
     ("/timers/{timer_id}", "patch"): {"400", "404", "409", "413", "415", "422", "503"},
     ("/timers/{timer_id}", "delete"): {"404", "409", "503"},
+    ("/jobs", "get"): {"422", "503"},
+    ("/jobs/{job_id}", "get"): {"404", "503"},
+    ("/jobs/{job_id}/executions", "get"): {"404", "422", "503"},
+    ("/executions", "get"): {"422", "503"},
+    ("/jobs/test", "post"): {"400", "413", "415", "422", "503"},
+    ("/jobs/validate", "post"): {"400", "413", "415", "503"},
     ("/dead-letters", "get"): {"422", "503"},
     ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
     ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
-    ("/events", "get"): {"422", "503"},
     ("/ledger", "get"): {"503"},
     ("/stats", "get"): {"422", "503"},
     ("/forecast", "get"): {"422", "503"},
+    ("/events", "get"): {"422", "503"},
     ("/applications/{application_id}/signing-secret", "get"): {"404", "503"},
     ("/applications/{application_id}/signing-secret/rotate", "post"): {
         *("400", "404", "413", "415", "422", "503")
@@ -201,7 +214,8 @@ def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
             assert schema.get("examples"), (path, method)
     paths = DOCUMENT["paths"]
     assert "Location" in paths["/timers"]["post"]["responses"]["201"]["headers"]
-    for path in ("/timers", "/dead-letters"):
+    lists = ("/timers", "/dead-letters", "/jobs", "/executions", "/jobs/{job_id}/executions")
+    for path in lists:
         assert "Link" in paths[path]["get"]["responses"]["200"]["headers"]
     secret = "/applications/{application_id}/signing-secret"
     for operation in (paths[secret]["get"], paths[f"{secret}/rotate"]["post"]):

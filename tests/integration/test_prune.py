@@ -259,7 +259,7 @@ async def test_a_dead_letter_that_is_replayed_just_then_is_not_settled_twice(
     await end(pool, job_id, days=35, state="failed")
     async with pool.connection() as replaying:
         async with replaying.transaction():
-            assert len(await moves.replay(replaying, DeadLetters(1, job_id), most=1)) == 1
+            assert await moves.replay(replaying, DeadLetters(1, job_id), most=1)
             pruned = asyncio.create_task(prune(pool, retention_days=RETENTION_DAYS))
             await eventually(lambda: is_waiting(replaying), every=0.005, within=3)
         await pruned
@@ -335,7 +335,7 @@ async def test_a_replay_that_committed_before_the_jobs_were_locked_is_seen(
     await age(pool, job_id, days=40)
     await end(pool, job_id, days=40, state="failed")
     async with pool.connection() as connection:
-        assert len(await moves.replay(connection, DeadLetters(1, job_id), most=1)) == 1
+        assert await moves.replay(connection, DeadLetters(1, job_id), most=1)
     await prune(pool, retention_days=RETENTION_DAYS)
     assert await jobs(pool) == {job_id}
 
