@@ -114,7 +114,6 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         forecast,
         events,
         signing_secret,
-        events,
         health,
     )
     app.router.routes[:0] = [route for each in resources for route in each.router.routes]
