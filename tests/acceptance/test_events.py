@@ -297,8 +297,10 @@ async def test_no_more_listen_than_the_setting_allows(services: Services) -> Non
             refused = await http.get("/events")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
             assert refused.json()["code"] == "too_many_listeners"
+        await eventually(lambda: listeners_are(http, 1))
         async with Listening(handler.url) as third:
             await third.placed()
+        await eventually(lambda: listeners_are(http, 1))
         head = await http.head("/events")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"].startswith("text/event-stream")
