@@ -24,6 +24,7 @@ from handler_service.schemas.job_out import JobOut
 from handler_service.schemas.jobs import KeyedJobIn
 from handler_service.violations import Violation
 from shared.database import Connection
+from shared.events import of_job
 from shared.recurrence import Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
@@ -122,6 +123,7 @@ async def touch_job_by_key(request: Request, key: KeyName) -> Response:
         delay_seconds = _delay_of(present, key)
         await _restart(connection, present, delay_seconds, context.application_id)
     context.announcer.due_in(delay_seconds)
+    context.events.tell([of_job("job.changed", context.application_id, job_id)])
     return await answer_job(context, job_id)
 
 
@@ -146,6 +148,7 @@ async def _change(context: Context, job_id: int, wanted: KeyedJobIn, new: NewJob
             await _replace(connection, present, new)
             delay_seconds = new.delay_seconds
     context.announcer.due_in(delay_seconds)
+    context.events.tell([of_job("job.changed", context.application_id, job_id)])
     return True
 
 

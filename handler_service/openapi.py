@@ -132,7 +132,6 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "jobs",
                 "description": "Webhooks, called once or again and again, and their history.",
             },
-            {"name": "history", "description": "What became of each attempt."},
             {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
@@ -142,7 +141,6 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "applications",
                 "description": "Whose timers they are, and whose secret signs.",
             },
-            {"name": "history", "description": "What happened, and what happens now."},
             {"name": "health", "description": "For those who run it."},
         ],
     )

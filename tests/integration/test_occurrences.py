@@ -34,7 +34,7 @@ def a_head(
     rule: Recurrence = MINUTELY, *, overdue: float = 0.0, at: int = NOON, **changes: Any
 ) -> Head:
     """The occurrence of noon, looked at so many seconds after it."""
-    plain = Head(1, at, at + int(overdue * 1e6), "active", json.loads(rule.document()), 0, False)
+    plain = Head(1, at, at + int(overdue * 1e6), "active", json.loads(rule.document()), 0, False, 1)
     return plain._replace(**changes)
 
 
