@@ -122,7 +122,7 @@ STATEMENTS = (
     _sql(
         "cancel",
         "the job is the caller's",
-        "and jobs.application_id = %(application_id)s",
+        "and (%(application_id)s::integer is null or jobs.application_id = %(application_id)s)",
         which="of_another",
     ),
     _sql("replay", "a dead letter", "executions.state in ('failed', 'uncertain')", "true"),

@@ -17,8 +17,8 @@ HARMLESS = {
     "datetime": {"UTC", "date", "datetime", "time", "timedelta", "timezone", "tzinfo"},
 }
 LOOKS = {"now", "utcnow", "today", "localtime", "time_ns", "gmtime"}
-# What else is named like that, and is none: the database's clock.
-OURS = {"clock", "_clock"}
+# What else is named like that, and is none: the database's clock, and what it said in a row.
+OURS = {"clock", "_clock", "head"}
 
 
 def looks(source: str) -> Iterator[tuple[int, str]]:
@@ -79,6 +79,7 @@ def test_every_way_to_read_it_is_found(source: str) -> None:
         "self.clock.now()",
         "self._clock.now()",
         "clock.now()",
+        "head.now - patience",
     ],
 )
 def test_what_measures_or_asks_the_database_is_not(source: str) -> None:

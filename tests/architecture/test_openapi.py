@@ -13,6 +13,7 @@ import pytest
 from handler_service.app import create_app
 from handler_service.problems import MEDIA_TYPE
 from handler_service.schemas.dead_letters import ReplayIn
+from handler_service.schemas.jobs import JobBatchIn, JobEditIn, JobIn, KeyedJobIn, PreviewIn
 from handler_service.schemas.signing_secret import RotationIn
 from handler_service.schemas.timers import TimerBatchIn, TimerEditIn, TimerIn
 from handler_service.schemas.trials import TrialIn
@@ -21,7 +22,11 @@ from shared.settings import HandlerSettings
 ROOT = Path(__file__).parent.parent.parent
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer"}
-BODIES = (TimerIn, TimerBatchIn, TimerEditIn, TrialIn, ReplayIn, RotationIn)
+BODIES = (
+    *(TimerIn, TimerBatchIn, TimerEditIn),
+    *(JobIn, JobBatchIn, JobEditIn, KeyedJobIn, PreviewIn, TrialIn),
+    *(ReplayIn, RotationIn),
+)
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
 
@@ -104,8 +109,19 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/timers/{timer_id}", "get"),
         ("/timers/{timer_id}", "patch"),
         ("/timers/{timer_id}", "delete"),
+        ("/jobs", "post"),
         ("/jobs", "get"),
+        ("/jobs/batch", "post"),
+        ("/jobs/preview", "post"),
+        ("/jobs/by-key/{key}", "get"),
+        ("/jobs/by-key/{key}", "put"),
+        ("/jobs/by-key/{key}/touch", "post"),
         ("/jobs/{job_id}", "get"),
+        ("/jobs/{job_id}", "patch"),
+        ("/jobs/{job_id}", "delete"),
+        ("/jobs/{job_id}/pause", "post"),
+        ("/jobs/{job_id}/resume", "post"),
+        ("/jobs/{job_id}/trigger", "post"),
         ("/jobs/{job_id}/executions", "get"),
         ("/executions", "get"),
         ("/jobs/test", "post"),
@@ -155,8 +171,19 @@ REFUSALS = {
     ("/timers/{timer_id}", "get"): {"404", "503"},
     ("/timers/{timer_id}", "patch"): {"400", "404", "409", "413", "415", "422", "503"},
     ("/timers/{timer_id}", "delete"): {"404", "409", "503"},
+    ("/jobs", "post"): {"400", "409", "413", "415", "422", "503"},
     ("/jobs", "get"): {"422", "503"},
+    ("/jobs/batch", "post"): {"400", "409", "413", "415", "422", "503"},
+    ("/jobs/preview", "post"): {"400", "413", "415", "422", "503"},
+    ("/jobs/by-key/{key}", "get"): {"404", "422", "503"},
+    ("/jobs/by-key/{key}", "put"): {"400", "409", "413", "415", "422", "503"},
+    ("/jobs/by-key/{key}/touch", "post"): {"404", "409", "422", "503"},
     ("/jobs/{job_id}", "get"): {"404", "503"},
+    ("/jobs/{job_id}", "patch"): {"400", "404", "409", "412", "413", "415", "422", "503"},
+    ("/jobs/{job_id}", "delete"): {"404", "409", "412", "503"},
+    ("/jobs/{job_id}/pause", "post"): {"404", "409", "503"},
+    ("/jobs/{job_id}/resume", "post"): {"404", "409", "503"},
+    ("/jobs/{job_id}/trigger", "post"): {"404", "409", "422", "503"},
     ("/jobs/{job_id}/executions", "get"): {"404", "422", "503"},
     ("/executions", "get"): {"422", "503"},
     ("/jobs/test", "post"): {"400", "413", "415", "422", "503"},
@@ -173,6 +200,16 @@ REFUSALS = {
         *("400", "404", "413", "415", "422", "503")
     },
 }
+
+
+def test_the_refusals_of_every_route_are_tested_here() -> None:
+    """Of all but those for who runs it: they refuse nobody."""
+    routes = {
+        (path, method)
+        for path, method, operation in operations()
+        if "health" not in operation["tags"]
+    }
+    assert routes == REFUSALS.keys()
 
 
 @pytest.mark.parametrize(("route", "statuses"), REFUSALS.items())
@@ -202,24 +239,66 @@ def test_every_refusal_of_a_route_is_a_problem_with_an_example(
 
 def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
     for path, method, operation in operations():
-        [status] = [status for status in operation["responses"] if status.startswith("2")]
-        answer = operation["responses"][status]
-        assert answer["description"] != "Successful Response"
-        assert ("content" in answer) == (status != "204")
-        if path == "/events":
-            assert answer["content"].keys() == {"text/event-stream"}
-            assert "event: run.done" in answer["content"]["text/event-stream"]["example"]
-        elif "health" not in operation["tags"] and "content" in answer:
-            schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
-            assert schema.get("examples"), (path, method)
-    paths = DOCUMENT["paths"]
-    assert "Location" in paths["/timers"]["post"]["responses"]["201"]["headers"]
-    lists = ("/timers", "/dead-letters", "/jobs", "/executions", "/jobs/{job_id}/executions")
-    for path in lists:
-        assert "Link" in paths[path]["get"]["responses"]["200"]["headers"]
+        statuses = {status for status in operation["responses"] if status.startswith("2")}
+        # What puts a thing in its place says whether there was one.
+        assert len(statuses) == 1 or (method == "put" and statuses == {"200", "201"})
+        for status in statuses:
+            answer = operation["responses"][status]
+            assert answer["description"] != "Successful Response"
+            assert ("content" in answer) == (status != "204")
+            if path == "/events":
+                assert answer["content"].keys() == {"text/event-stream"}
+                assert "event: run.done" in answer["content"]["text/event-stream"]["example"]
+            elif "health" not in operation["tags"] and "content" in answer:
+                schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
+                assert schema.get("examples"), (path, method)
+
+
+def headers(path: str, method: str, status: str = "200") -> set[str]:
+    return DOCUMENT["paths"][path][method]["responses"][status].get("headers", {}).keys()
+
+
+def test_what_an_answer_says_in_its_headers_is_described() -> None:
+    assert headers("/timers", "post", "201") == {"Location", "Idempotency-Replayed"}
+    assert headers("/timers/batch", "post", "201") == {"Idempotency-Replayed"}
+    assert headers("/jobs", "post", "201") == {"Location", "ETag", "Idempotency-Replayed"}
+    assert headers("/jobs/batch", "post", "201") == {"Idempotency-Replayed"}
+    assert headers("/jobs/{job_id}/trigger", "post", "201") == {"Idempotency-Replayed"}
+    for path in ("/timers", "/jobs", "/executions", "/jobs/{job_id}/executions", "/dead-letters"):
+        assert "Link" in headers(path, "get")
+    for method in ("get", "patch"):
+        assert "ETag" in headers("/jobs/{job_id}", method)
+    for verb in ("pause", "resume"):
+        assert "ETag" in headers(f"/jobs/{{job_id}}/{verb}", "post")
+    by_key = "/jobs/by-key/{key}"
+    for path, method, status in (
+        (by_key, "get", "200"),
+        (by_key, "put", "200"),
+        (by_key, "put", "201"),
+        (f"{by_key}/touch", "post", "200"),
+    ):
+        assert headers(path, method, status) == {"Location", "ETag"}
     secret = "/applications/{application_id}/signing-secret"
-    for operation in (paths[secret]["get"], paths[f"{secret}/rotate"]["post"]):
-        assert "Cache-Control" in operation["responses"]["200"]["headers"]
+    assert "Cache-Control" in headers(secret, "get")
+    assert "Cache-Control" in headers(f"{secret}/rotate", "post")
+
+
+def test_what_a_request_may_say_in_its_headers_is_described() -> None:
+    said = {
+        (path, method): {each["name"] for each in operation["parameters"] if each["in"] == "header"}
+        for path, method, operation in operations()
+        if "parameters" in operation
+    }
+    assert {route: names for route, names in said.items() if names} == {
+        ("/timers", "post"): {"Idempotency-Key"},
+        ("/timers/batch", "post"): {"Idempotency-Key"},
+        ("/jobs", "post"): {"Idempotency-Key"},
+        ("/jobs/batch", "post"): {"Idempotency-Key"},
+        ("/jobs/{job_id}/trigger", "post"): {"Idempotency-Key"},
+        ("/jobs/{job_id}", "patch"): {"If-Match"},
+        ("/jobs/{job_id}", "delete"): {"If-Match"},
+        ("/events", "get"): {"last-event-id"},
+    }
 
 
 def test_the_framework_s_own_errors_are_not_promised() -> None:
@@ -237,7 +316,7 @@ def test_a_body_is_described_with_examples_and_limits() -> None:
     timer = schemas["TimerIn"]["properties"]
     assert timer.keys() == {
         *("hours", "minutes", "seconds", "url", "method", "headers", "payload", "timeout"),
-        *("retry", "delivery"),
+        *("retry", "delivery", "max_lateness", "user", "labels", "key"),
     }
     assert timer["url"]["maxLength"] == 2_048
     assert "default" not in timer["payload"], "null is a payload; left out is something else"
@@ -255,14 +334,17 @@ def test_every_body_that_is_described_is_tested_here() -> None:
     assert described == {f"#/components/schemas/{model.__name__}" for model in BODIES}
 
 
-def test_an_edit_has_the_fields_of_a_timer_all_of_them_optional_and_without_defaults() -> None:
+@pytest.mark.parametrize(("edit", "whole"), [("TimerEditIn", "TimerIn"), ("JobEditIn", "JobIn")])
+def test_an_edit_has_the_fields_of_what_it_edits_all_of_them_optional_and_without_defaults(
+    edit: str, whole: str
+) -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    edit, timer = schemas["TimerEditIn"], schemas["TimerIn"]
-    assert edit["properties"].keys() == timer["properties"].keys()
-    assert not edit.get("required")
-    assert edit["minProperties"] == 1
-    assert not [name for name, field in edit["properties"].items() if "default" in field]
-    assert timer["properties"]["method"]["default"] == "POST"
+    fields = schemas[edit]["properties"]
+    assert fields.keys() == schemas[whole]["properties"].keys() - {"key"}, "a key stays"
+    assert not schemas[edit].get("required")
+    assert schemas[edit]["minProperties"] == 1
+    assert not [name for name, field in fields.items() if "default" in field]
+    assert schemas[whole]["properties"]["method"]["default"] == "POST"
 
 
 def test_a_retry_policy_is_an_object_a_list_or_a_name() -> None:
