@@ -11,12 +11,15 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from handler_service import (
+    bulk_cancel,
     dead_letters,
     events,
     forecast,
     health,
     history,
     job_edits,
+    job_export,
+    job_import,
     job_lists,
     job_trials,
     jobs,
@@ -106,6 +109,9 @@ def create_app(settings: HandlerSettings) -> FastAPI:
         job_lists,
         keyed_jobs,
         job_edits,
+        bulk_cancel,
+        job_export,
+        job_import,
         job_trials,
         history,
         dead_letters,

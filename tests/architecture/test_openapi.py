@@ -12,6 +12,7 @@ import pytest
 
 from handler_service.app import create_app
 from handler_service.problems import MEDIA_TYPE
+from handler_service.schemas.bulk import CancelIn
 from handler_service.schemas.dead_letters import ReplayIn
 from handler_service.schemas.jobs import JobBatchIn, JobEditIn, JobIn, KeyedJobIn, PreviewIn
 from handler_service.schemas.signing_secret import RotationIn
@@ -25,7 +26,7 @@ JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer
 BODIES = (
     *(TimerIn, TimerBatchIn, TimerEditIn),
     *(JobIn, JobBatchIn, JobEditIn, KeyedJobIn, PreviewIn, TrialIn),
-    *(ReplayIn, RotationIn),
+    *(ReplayIn, RotationIn, CancelIn),
 )
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
@@ -126,6 +127,9 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/executions", "get"),
         ("/jobs/test", "post"),
         ("/jobs/validate", "post"),
+        ("/jobs/cancel", "post"),
+        ("/jobs/export", "get"),
+        ("/jobs/import", "post"),
         ("/dead-letters", "get"),
         ("/dead-letters/replay", "post"),
         ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
@@ -188,6 +192,9 @@ REFUSALS = {
     ("/executions", "get"): {"422", "503"},
     ("/jobs/test", "post"): {"400", "413", "415", "422", "503"},
     ("/jobs/validate", "post"): {"400", "413", "415", "503"},
+    ("/jobs/cancel", "post"): {"400", "413", "415", "422", "503"},
+    ("/jobs/export", "get"): {"503"},
+    ("/jobs/import", "post"): {"409", "413", "415", "422", "503"},
     ("/dead-letters", "get"): {"422", "503"},
     ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
     ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
@@ -249,6 +256,9 @@ def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
             if path == "/events":
                 assert answer["content"].keys() == {"text/event-stream"}
                 assert "event: run.done" in answer["content"]["text/event-stream"]["example"]
+            elif path == "/jobs/export":
+                [line] = answer["content"]["application/x-ndjson"]["example"].splitlines()
+                JobIn.model_validate_json(line)
             elif "health" not in operation["tags"] and "content" in answer:
                 schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
                 assert schema.get("examples"), (path, method)
@@ -329,7 +339,7 @@ def test_every_body_that_is_described_is_tested_here() -> None:
     described = {
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         for _, _, operation in operations()
-        if "requestBody" in operation
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
     }
     assert described == {f"#/components/schemas/{model.__name__}" for model in BODIES}
 
