@@ -303,6 +303,7 @@ def test_what_a_request_may_say_in_its_headers_is_described() -> None:
         ("/timers", "post"): {"Idempotency-Key"},
         ("/timers/batch", "post"): {"Idempotency-Key"},
         ("/jobs", "post"): {"Idempotency-Key"},
+        ("/jobs/import", "post"): {"Idempotency-Key"},
         ("/jobs/batch", "post"): {"Idempotency-Key"},
         ("/jobs/{job_id}/trigger", "post"): {"Idempotency-Key"},
         ("/jobs/{job_id}", "patch"): {"If-Match"},
