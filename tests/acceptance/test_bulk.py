@@ -154,6 +154,33 @@ async def test_jobs_that_recur_each_second_are_cancelled_while_they_do(
     assert (await api.get("/ledger")).json()["adds_up"] is True
 
 
+async def test_an_occurrence_that_a_claim_makes_just_then_is_cancelled_too(
+    api: httpx.AsyncClient, database_url: str
+) -> None:
+    await created(api, every=3_600, user="anna")
+    async with await psycopg.AsyncConnection.connect(database_url) as claim:
+        await claim.execute("update schedules set is_next = false")
+        await claim.execute(
+            "insert into schedules (job_id, scheduled_for, due_at, is_next) select job_id, "
+            "scheduled_for + interval '1 hour', due_at + interval '1 hour', true from schedules"
+        )
+        asked = asyncio.create_task(cancelled(api, user="anna"))
+
+        def waits() -> None:
+            with psycopg.connect(database_url) as connection:
+                found = connection.execute(
+                    "select count(*) from pg_stat_activity "
+                    "where datname = current_database() and wait_event_type = 'Lock'"
+                ).fetchone()
+            assert found == (1,)
+
+        await eventually(waits)
+        await claim.commit()
+    assert await asked == (1, 1)
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select count(*) from schedules").fetchone() == (0,)
+
+
 async def test_what_is_executing_goes_on(
     api: httpx.AsyncClient, services: Services, receiver: Receiver
 ) -> None:
