@@ -71,9 +71,10 @@ async def export_jobs(request: Request) -> Response:
     """Write each job of which a run has not begun, one a line, as `POST /jobs` takes it.
 
     What was attempted already, is executing or is over is not among them. A job that runs once has
-    its `run_at`, whatever way it was said in; what a pause holds, what was counted of `max_runs`,
-    ids and history are not told. Read in pages, not at one moment: what changes meanwhile is there
-    as it was, or as it is. When the database fails on the way the connection breaks off.
+    its `run_at`, in whatever way that was said (the `delay` of a key is not told). Nor are pauses:
+    a paused job is active where it is imported; nor what was counted of `max_runs`, ids, history.
+    Read in pages, not at one moment: what changes meanwhile is there as it was, or as it is. When
+    the database fails on the way the connection breaks off.
     """
     context = Context.of(request)
     first, place = await _page(context.pool, 0, application_id=context.application_id)
