@@ -179,7 +179,7 @@ async def test_who_leaves_while_a_claim_of_its_own_commits_stays_on_the_list(
 
 
 async def test_a_database_clock_that_was_set_forward_makes_nobody_rescue_the_living(
-    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor, teller: Teller
 ) -> None:
     """All the others seem silent then: they get a lease's time to say otherwise."""
     clock = DatabaseClock()
