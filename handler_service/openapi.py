@@ -132,6 +132,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "jobs",
                 "description": "Webhooks, called once or again and again, and their history.",
             },
+            {
+                "name": "schedules",
+                "description": "A text at a minute, as an older contract has it. Each is a job.",
+            },
             {"name": "history", "description": "What became of each attempt."},
             {
                 "name": "dead letters",
