@@ -85,8 +85,8 @@ async def test_a_schedule_answers_its_four_words_and_is_read_replaced_and_delete
 
     deleted = await api.delete(path)
     assert (deleted.status_code, deleted.json()) == (200, {**put.json(), "recurring": "none"})
-    for method, extra in (("GET", {}), ("PUT", {"json": new}), ("DELETE", {})):
-        gone = await api.request(method, path, **extra)
+    for method, body in (("GET", None), ("PUT", new), ("DELETE", None)):
+        gone = await api.request(method, path, json=body)
         assert (gone.status_code, gone.json()["code"]) == (404, "job_not_found")
     assert await listed(api) == []
 
@@ -217,8 +217,8 @@ async def test_only_what_was_made_here_is_answered_here(
     words = {"payload": "x", "minute": minute_now() + 1, "recurring": "none", "url": URL}
     for unknown in (job["id"], timer["id"], 10**6, 10**18 * 9 + 10**17 * 9, "x", "0"):
         path = f"/schedules/{unknown}"
-        for method, extra in (("GET", {}), ("PUT", {"json": words}), ("DELETE", {})):
-            assert (await api.request(method, path, **extra)).status_code == 404
+        for method, body in (("GET", None), ("PUT", words), ("DELETE", None)):
+            assert (await api.request(method, path, json=body)).status_code == 404
     assert await listed(api) == [schedule]
     known = (await api.get(f"/jobs/{schedule['jobId']}")).json()
     assert (known["every"], known["payload"]) == (DAY * 60, "cool stuff")
