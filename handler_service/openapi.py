@@ -133,6 +133,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "description": "Webhooks, called once or again and again, and their history.",
             },
             {
+                "name": "schedules",
+                "description": "A text at a minute, as an older contract has it. Each is a job.",
+            },
+            {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
             },

@@ -15,6 +15,7 @@ from handler_service.problems import MEDIA_TYPE
 from handler_service.schemas.bulk import CancelIn
 from handler_service.schemas.dead_letters import ReplayIn
 from handler_service.schemas.jobs import JobBatchIn, JobEditIn, JobIn, KeyedJobIn, PreviewIn
+from handler_service.schemas.schedules import ScheduleEditIn, ScheduleIn
 from handler_service.schemas.signing_secret import RotationIn
 from handler_service.schemas.timers import TimerBatchIn, TimerEditIn, TimerIn
 from handler_service.schemas.trials import TrialIn
@@ -26,7 +27,7 @@ JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer
 BODIES = (
     *(TimerIn, TimerBatchIn, TimerEditIn),
     *(JobIn, JobBatchIn, JobEditIn, KeyedJobIn, PreviewIn, TrialIn),
-    *(ReplayIn, RotationIn, CancelIn),
+    *(ReplayIn, RotationIn, CancelIn, ScheduleIn, ScheduleEditIn),
 )
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
@@ -128,6 +129,11 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/jobs/test", "post"),
         ("/jobs/validate", "post"),
         ("/jobs/cancel", "post"),
+        ("/schedules", "post"),
+        ("/schedules", "get"),
+        ("/schedules/{job_id}", "get"),
+        ("/schedules/{job_id}", "put"),
+        ("/schedules/{job_id}", "delete"),
         ("/jobs/export", "get"),
         ("/jobs/import", "post"),
         ("/dead-letters", "get"),
@@ -192,6 +198,11 @@ REFUSALS = {
     ("/executions", "get"): {"422", "503"},
     ("/jobs/test", "post"): {"400", "413", "415", "422", "503"},
     ("/jobs/validate", "post"): {"400", "413", "415", "503"},
+    ("/schedules", "post"): {"400", "409", "413", "415", "422", "503"},
+    ("/schedules", "get"): {"422", "503"},
+    ("/schedules/{job_id}", "get"): {"404", "503"},
+    ("/schedules/{job_id}", "put"): {"400", "404", "409", "413", "415", "422", "503"},
+    ("/schedules/{job_id}", "delete"): {"404", "409", "503"},
     ("/jobs/cancel", "post"): {"400", "413", "415", "422", "503"},
     ("/jobs/export", "get"): {"503"},
     ("/jobs/import", "post"): {"409", "413", "415", "422", "503"},
@@ -304,6 +315,7 @@ def test_what_a_request_may_say_in_its_headers_is_described() -> None:
         ("/timers/batch", "post"): {"Idempotency-Key"},
         ("/jobs", "post"): {"Idempotency-Key"},
         ("/jobs/import", "post"): {"Idempotency-Key"},
+        ("/schedules", "post"): {"Idempotency-Key"},
         ("/jobs/batch", "post"): {"Idempotency-Key"},
         ("/jobs/{job_id}/trigger", "post"): {"Idempotency-Key"},
         ("/jobs/{job_id}", "patch"): {"If-Match"},
