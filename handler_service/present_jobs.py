@@ -58,6 +58,8 @@ async def held(
 
     Raises JobNotFound; and JobHasChanged, when the request's If-Match names another version.
     """
+    if job_id > ID_MAX:  # and no lock has such a number
+        raise JobNotFound(job_id)
     async with context.pool.connection() as connection, job_lock.held(connection, job_id):
         present = await find(connection, job_id, application_id=context.application_id)
         if request is not None:

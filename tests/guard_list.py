@@ -101,6 +101,13 @@ STATEMENTS = (
         "and jobs.application_id = %(application_id)s",
         which="edit_without",
     ),
+    Guard(
+        "shared/runs/sql/edit.sql",
+        "a run that was asked for stays where it is",
+        "        and (schedules.is_next or schedules.scheduled_for = jobs.run_at)\n",
+        "",
+        ("tests/acceptance/test_jobs.py", "-k", "asked_for"),
+    ),
     _sql("cancel", "the run is pending", "and schedules.state = 'pending'"),
     _sql(
         "cancel",
