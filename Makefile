@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test chaos guards check format docs bench compose-test lock clean
+.PHONY: help up receiver test chaos fuzz guards check format docs bench compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: $(VENV)/dev.stamp ## Run the tests on a real Postgres and Redis (TEST_DATA
 
 chaos: $(VENV)/dev.stamp ## Break everything under load, alone and combined; a line per scenario, ten minutes at most (ARGS='-k Redis')
 	$(BIN)/python -m pytest -m chaos tests/chaos -n 2 --dist worksteal --session-timeout 450 $(ARGS)
+
+fuzz: $(VENV)/dev.stamp ## Send a handler whatever its published document allows, and what it does not, for ten minutes
+	$(BIN)/python -m pytest -m fuzz tests/acceptance/test_schema_fuzz.py $(ARGS)
 
 guards: $(VENV)/dev.stamp ## Take out each guard of the code and see a test go red, half an hour (ARGS='rescue.sql gate.py')
 	$(BIN)/python -m tests.guards $(ARGS)

@@ -118,6 +118,13 @@ STATEMENTS = (
         "and jobs.application_id = %(application_id)s",
         which="edit_without",
     ),
+    Guard(
+        "shared/runs/sql/edit.sql",
+        "a run that was asked for stays where it is",
+        "        and (schedules.is_next or schedules.scheduled_for = jobs.run_at)\n",
+        "",
+        ("tests/acceptance/test_jobs.py", "-k", "asked_for"),
+    ),
     _sql("cancel", "the run is pending", "and schedules.state = 'pending'"),
     _sql(
         "cancel",
@@ -125,6 +132,39 @@ STATEMENTS = (
         "and (%(application_id)s::integer is null or jobs.application_id = %(application_id)s)",
         which="of_another",
     ),
+    _sql("hold", "the run is pending", " and state = 'pending'"),
+    _sql("hold", "the job is paused", " and state = 'paused'", which="is_left_alone"),
+    _sql("resume", "the run is pending", "and state = 'pending'"),
+    _sql("resume", "the run is held", "and due_at = 'infinity'", which="is_left_alone"),
+    _sql("occur", "the job is active", " and jobs.state = 'active'", which="is_left_alone"),
+    *[
+        _sql(
+            name,
+            "it is the next occurrence",
+            "and schedules.is_next\n",
+            "\n",
+            which="is_left_alone",
+        )
+        for name in ("occur", "wait")
+    ],
+    _sql("pass_over", "it is the next occurrence", "and is_next\n", "\n", which="is_left_alone"),
+    _sql("trigger", "the job was not ended", " and state <> 'ended'", which="is_left_alone"),
+    _sql("rearm", "the job was not ended", "and state <> 'ended'", which="is_left_alone"),
+    _sql(
+        "rearm",
+        "nothing of it is outstanding",
+        "and not exists (select from schedules where schedules.job_id = jobs.id)",
+        which="is_left_alone",
+    ),
+    *[
+        _sql(
+            name,
+            "the job is the caller's",
+            "and application_id = %(application_id)s",
+            which="is_left_alone",
+        )
+        for name in ("trigger", "rearm")
+    ],
     _sql("replay", "a dead letter", "executions.state in ('failed', 'uncertain')", "true"),
     _sql(
         "replay", "not replayed yet", "        and executions.replayed_at is null\n", which="replay"

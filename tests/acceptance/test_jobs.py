@@ -162,6 +162,29 @@ async def test_a_triggered_job_runs_now_and_as_planned(
     await eventually(was_called_twice)
 
 
+async def test_a_run_that_was_asked_for_stays_when_the_planned_one_is_moved(
+    api: httpx.AsyncClient, database_url: str
+) -> None:
+    """Neither could be anywhere else: a job has one run at an instant."""
+    job = await created(api, url="https://example.com/hook", delay=3_600, key="both")
+    triggered = (await api.post(f"/jobs/{job['id']}/trigger")).json()["scheduled_for"]
+    moved = await api.patch(f"/jobs/{job['id']}", json={"delay": 60})
+    assert moved.status_code == 200, moved.text
+    for change in (
+        api.post("/jobs/by-key/both/touch"),
+        api.put("/jobs/by-key/both", json={"url": "https://example.com/hook"}),
+    ):
+        assert (await change).status_code == 200
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select scheduled_for, scheduled_for = run_at from schedules join jobs on id = job_id"
+        ).fetchall()
+    assert sorted(is_planned for _, is_planned in rows) == [False, True]
+    [asked_for] = [at for at, is_planned in rows if not is_planned]
+    assert abs(asked_for - instant(triggered)) < timedelta(milliseconds=1)
+
+
+@pytest.mark.usefixtures("executor")
 async def test_a_change_is_of_the_version_it_names_and_moves_the_run(
     api: httpx.AsyncClient, receiver: Receiver
 ) -> None:

@@ -145,6 +145,44 @@ async def test_a_move_moves_a_run_from_its_source_and_from_nowhere_else(
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "spoiled"),
+    [
+        ("hold", "update jobs set state = 'active'"),
+        ("resume", "update schedules set due_at = now() + interval '1 hour'"),
+        ("occur", "update jobs set state = 'paused'"),
+        ("occur", "update schedules set is_next = false"),
+        ("wait", "update schedules set is_next = false"),
+        ("pass_over", "update schedules set is_next = false"),
+        ("trigger", "update jobs set state = 'ended'"),
+        ("trigger", "update jobs set application_id = 2"),
+        ("rearm", "update jobs set state = 'ended'; delete from schedules"),
+        ("rearm", "update jobs set application_id = 2; delete from schedules"),
+        ("rearm", "update jobs set state = 'active'"),
+    ],
+)
+async def test_a_job_that_a_move_is_not_meant_for_is_left_alone(
+    name: str, spoiled: str, pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+) -> None:
+    job_id = await make_run(due_in=60)
+    prepared = PREPARED.get(name, Prepared())
+    await run_sql(pool, f"update jobs set state = '{prepared.job_state}', recurrence = '{DAILY}'")
+    await run_sql(pool, f"update schedules set is_next = {prepared.is_next}")
+    if prepared.is_held:
+        await run_sql(pool, "update schedules set due_at = 'infinity'")
+    await run_sql(
+        pool,
+        "insert into applications (id, name, signing_secret) overriding system value "
+        "values (2, 'other', sha256(''))",
+    )
+    for statement in spoiled.split(";"):
+        await run_sql(pool, statement)
+    before = await snapshot(pool)
+    claim = await claim_of(pool, job_id, await make_executor())
+    assert not await make(Move(name, (), RunState.PENDING), pool, claim)
+    assert await snapshot(pool) == before
+
+
 async def test_what_an_at_most_once_run_may_have_been_sent_is_never_sent_again(
     pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
 ) -> None:
@@ -623,6 +661,13 @@ async def make(  # noqa: C901, PLR0911, PLR0912  # one per move
                 passed = [claim.scheduled_for]
                 over = PassedOver(claim.job_id, claim.scheduled_for, passed, None, 0.0, "missed")
                 return await moves.pass_over(connection, over)
+            case "trigger":
+                return bool(await moves.trigger(connection, job_id=claim.job_id, application_id=1))
+            case "rearm":
+                edit = Edit(["delay_seconds"], delay_seconds=60.0)
+                return await moves.rearm(
+                    connection, job_id=claim.job_id, application_id=1, edit=edit
+                )
             case "skip":
                 return bool(await moves.skip(connection, [attempt_of(claim)]))
             case "replay":
