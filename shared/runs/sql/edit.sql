@@ -13,7 +13,6 @@ with moved as (
         and (schedules.is_next or schedules.scheduled_for = jobs.run_at)
         and jobs.id = schedules.job_id
         and jobs.application_id = %(application_id)s
-        and (schedules.is_next or schedules.scheduled_for = jobs.run_at)
     returning schedules.*
 ),
 planned as (
