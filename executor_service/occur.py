@@ -61,7 +61,7 @@ async def let_occur(
     ahead_seconds: float,
     missed_after_seconds: float,
     most: int,
-    told: list[Event],
+    told: list[Event] | None = None,
 ) -> int:
     """Deal with the next occurrences due in a window around now, in the caller's transaction.
 
@@ -78,7 +78,9 @@ async def let_occur(
         lambda: [decide(head, missed_after_seconds=missed_after_seconds) for head in heads]
     )
     owners = {head.job_id: head.application_id for head in heads}
-    told += await _move(connection, decisions, owners)
+    moved = await _move(connection, decisions, owners)
+    if told is not None:
+        told += moved
     return len(heads)
 
 

@@ -161,6 +161,7 @@ class Trials:
             recurs=False,
             signing_secret=secret,
             previous_secret=previous,
+            application_id=trial.application_id,
             executor_id="",
         )
 

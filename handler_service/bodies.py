@@ -20,6 +20,7 @@ from handler_service.problems import (
 from handler_service.violations import Violation
 
 ENVELOPE_BYTES_MAX = 65_536  # of a body beside its payload: URL, headers, names, white space
+JSON = "application/json"
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -28,12 +29,12 @@ async def read(request: Request, model: type[Body], *, bytes_max: int) -> Body:
     return parse(await receive(request, bytes_max=bytes_max), model)
 
 
-async def receive(request: Request, *, bytes_max: int) -> bytes:
-    """Receive a body that is announced as JSON, as it is.
+async def receive(request: Request, *, bytes_max: int, media_type: str = JSON) -> bytes:
+    """Receive a body that is announced as JSON, or as what is wanted instead, as it is.
 
     Raises WrongContentType or BodyTooLarge.
     """
-    _expect_json(request.headers.get("content-type", ""))
+    _expect(media_type, request.headers.get("content-type", ""))
     refusal = BodyTooLarge(f"The body may have {bytes_max:,} bytes at most.")
     announced = request.headers.get("content-length", "0")
     if not announced.isdigit() or int(announced) > bytes_max:
@@ -73,10 +74,8 @@ def violations_of(refusal: ValidationError) -> list[Violation]:
     return violations.in_body(refusal.errors(include_url=False, include_input=False))
 
 
-def _expect_json(content_type: str) -> None:
-    media_type = content_type.partition(";")[0].strip().lower()
-    is_json = media_type == "application/json" or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    )
-    if not is_json:
-        raise WrongContentType(content_type)
+def _expect(wanted: str, content_type: str) -> None:
+    given = content_type.partition(";")[0].strip().lower()
+    is_json = given.startswith("application/") and given.endswith("+json")
+    if given != wanted and not (wanted == JSON and is_json):
+        raise WrongContentType(content_type, wanted)

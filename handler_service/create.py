@@ -84,14 +84,14 @@ class GroupCommit:
         return created
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, seconds: float | None = None) -> AsyncIterator[Transaction]:
         """Lend a transaction of a request's own: committed in the end, unless that raises.
 
-        Raises TimeoutError when all of it, waiting for a connection included, takes longer than the
-        time to wait.
+        Raises TimeoutError when all of it, waiting for a connection included, takes longer than so
+        many seconds, or the time to wait.
         """
         async with (
-            asyncio.timeout(self._wait_seconds),
+            asyncio.timeout(self._wait_seconds if seconds is None else seconds),
             self._apart,
             self._pool.connection() as connection,
             connection.transaction(),

@@ -89,11 +89,19 @@ class _Asked(NamedTuple):
     fingerprint: bytes
 
 
-async def answer_once(request: Request, context: Context, raw: bytes, make: Make) -> Response:
+async def answer_once(
+    request: Request,
+    context: Context,
+    raw: bytes,
+    make: Make,
+    *,
+    seconds: float | None = None,
+) -> Response:
     """Answer what `make` answers, once for each key; without a key, each time.
 
     `raw` is the body. `make` reads it, checks it, and creates by the creator that it is given, and
-    by nothing else; it refuses by raising. Under a key it is called within the transaction, so what
+    by nothing else; it refuses by raising. Under a key it is called within the transaction (of
+    `seconds` at most, or the time to wait), so what
     it wants said to others waits for `Transaction.after_commit`. It is not called for a replay,
     which is as valid as it was the first time, whatever the clock says by now.
 
@@ -104,7 +112,7 @@ async def answer_once(request: Request, context: Context, raw: bytes, make: Make
         return await make(context.group_commit)
     key = _key(request.headers.getlist(NAME))
     asked = _Asked(context.application_id, key, _fingerprint(request, raw))
-    async with context.group_commit.transaction() as transaction:
+    async with context.group_commit.transaction(seconds=seconds) as transaction:
         await _lock(transaction.connection, asked)
         replayed = await _first_answer(transaction.connection, asked)
         if replayed is not None:

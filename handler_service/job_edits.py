@@ -30,6 +30,7 @@ from handler_service.schemas.when import FIELDS, KINDS, RECURRING, check_one_way
 from handler_service.transaction import Creator
 from handler_service.violations import Violation
 from shared.database import Connection
+from shared.events import of_job, of_run, of_runs
 from shared.recurrence import Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
@@ -74,6 +75,7 @@ async def edit_job(request: Request, job_id: JobId) -> Response:
             raise JobHasEnded(job_id)
         edit, planned = await _edit(context, connection, wanted, present)
         await make(connection, present, edit, application_id=context.application_id)
+    context.events.tell([of_job("job.changed", context.application_id, job_id)])
     # Without a new instant too: a claim may have passed over the run while it was being changed.
     context.announcer.due_in(0.0 if planned is None else planned.delay_seconds)
     return await answer_job(context, job_id)
@@ -113,9 +115,11 @@ async def pause_job(request: Request, job_id: JobId) -> Response:
     """Call nothing more of a job until it is resumed. A run that is executing goes on."""
     context = Context.of(request)
     # In two transactions: claims lock a run before its job, and so must whoever locks both.
-    await _set_state(context, job_id, _PAUSE)
+    was_active = await _set_state(context, job_id, _PAUSE)
     async with context.pool.connection() as connection:
         await moves.hold(connection, [job_id])
+    if was_active:
+        context.events.tell([of_job("job.paused", context.application_id, job_id)])
     return await answer_job(context, job_id)
 
 
@@ -133,9 +137,11 @@ async def resume_job(request: Request, job_id: JobId) -> Response:
     A run whose instant is over runs now; of missed occurrences, as many as the job catches up with.
     """
     context = Context.of(request)
-    await _set_state(context, job_id, _ACTIVATE)
+    was_paused = await _set_state(context, job_id, _ACTIVATE)
     async with context.pool.connection() as connection:
         await moves.resume(connection, job_id=job_id)
+    if was_paused:
+        context.events.tell([of_job("job.resumed", context.application_id, job_id)])
     context.announcer.due_in(0.0)
     return await answer_job(context, job_id)
 
@@ -162,6 +168,8 @@ async def trigger_job(request: Request, job_id: JobId) -> Response:
                 await present_jobs.find(transaction.connection, **whose)
                 raise JobHasEnded(job_id)
             transaction.after_commit(lambda: context.announcer.due_in(0.0))
+            run = of_run("run.pending", context.application_id, job_id, scheduled_for)
+            transaction.after_commit(lambda: context.events.tell([run]))
         body = {"job_id": job_id, "scheduled_for": instants.write_instant(scheduled_for)}
         return answers.json(body, status=201)
 
@@ -191,16 +199,21 @@ async def cancel(context: Context, job_id: int) -> bool:
         if not cancelled:  # or an edit was replacing its run just then
             async with job_lock.held(connection, job_id):
                 cancelled = await moves.cancel(connection, **whose)
-        while cancelled and await moves.cancel(connection, **whose):
-            pass
+        while more := cancelled and await moves.cancel(connection, **whose):
+            cancelled += more
+    if cancelled:
+        ended = of_job("job.ended", context.application_id, job_id)
+        context.events.tell([*of_runs("run.cancelled", cancelled), ended])
     return bool(cancelled)
 
 
-async def _set_state(context: Context, job_id: int, statement: bytes) -> None:
+async def _set_state(context: Context, job_id: int, statement: bytes) -> bool:
+    """Answer whether that changed anything."""
     async with present_jobs.held(context, job_id) as (connection, present):
         if present.state == JobState.ENDED:
             raise JobHasEnded(job_id)
-        await connection.execute(statement, {"job_id": job_id})
+        cursor = await connection.execute(statement, {"job_id": job_id})
+        return bool(cursor.rowcount)
 
 
 async def _edit(

@@ -63,7 +63,7 @@ async def list_jobs(request: Request, page: Annotated[JobPage, Query()]) -> Resp
     context = Context.of(request)
     after = _read_place(page.cursor)
     found = await job_list_reads.places(context.pool, _wanted(context, page, after))
-    places = _that_fit(found[: page.limit])
+    places = that_fit(found[: page.limit])
     jobs = await job_reads.jobs_of(
         context.pool, [each.job_id for each in places], application_id=context.application_id
     )
@@ -74,6 +74,18 @@ async def list_jobs(request: Request, page: Annotated[JobPage, Query()]) -> Resp
         next_cursor=_write_place(places[-1]) if len(found) > len(places) else None,
         query=query,
     )
+
+
+def that_fit(places: Sequence[Place]) -> list[Place]:
+    """Leave out those whose payloads would make the page too large; never all of them."""
+    fitting: list[Place] = []
+    size = 0
+    for place in places:
+        size += place.payload_bytes or 0
+        if fitting and size > PAGE_BYTES_MAX:
+            break
+        fitting.append(place)
+    return fitting
 
 
 def _wanted(context: Context, page: JobPage, after: Place | None) -> Wanted:
@@ -91,18 +103,6 @@ def _wanted(context: Context, page: JobPage, after: Place | None) -> Wanted:
         is_ascending=order == "asc",
         most=page.limit + 1,
     )
-
-
-def _that_fit(places: Sequence[Place]) -> list[Place]:
-    """Leave out those whose payloads would make the page too large; never all of them."""
-    fitting: list[Place] = []
-    size = 0
-    for place in places:
-        size += place.payload_bytes or 0
-        if fitting and size > PAGE_BYTES_MAX:
-            break
-        fitting.append(place)
-    return fitting
 
 
 def _write_place(place: Place) -> str:

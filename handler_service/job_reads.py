@@ -198,9 +198,17 @@ async def jobs_of(
     source: Pool | Connection, job_ids: Sequence[int], *, application_id: int
 ) -> list[Job]:
     """Answer jobs in the order asked, whatever became of them; leave out those that are not."""
+    found = await without_last_runs(source, job_ids, application_id=application_id)
+    return await with_last_runs(source, found)
+
+
+async def without_last_runs(
+    source: Pool | Connection, job_ids: Sequence[int], *, application_id: int
+) -> list[Job]:
+    """Answer jobs as `jobs_of` does, but not how their last runs ended."""
     rows = await _JOBS.rows(source, job_ids=list(job_ids), application_id=application_id)
     found = {job.job_id: job for job in (Job(*row) for row in rows)}
-    return await with_last_runs(source, [found[each] for each in job_ids if each in found])
+    return [found[each] for each in job_ids if each in found]
 
 
 async def with_last_runs(source: Pool | Connection, found: Sequence[Job]) -> list[Job]:

@@ -24,6 +24,7 @@ from handler_service.schemas.job_out import JobOut
 from handler_service.schemas.jobs import KeyedJobIn
 from handler_service.violations import Violation
 from shared.database import Connection
+from shared.events import of_job
 from shared.recurrence import Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
@@ -122,7 +123,24 @@ async def touch_job_by_key(request: Request, key: KeyName) -> Response:
         delay_seconds = _delay_of(present, key)
         await _restart(connection, present, delay_seconds, context.application_id)
     context.announcer.due_in(delay_seconds)
+    context.events.tell([of_job("job.changed", context.application_id, job_id)])
     return await answer_job(context, job_id)
+
+
+async def replace(connection: Connection, present: Present, new: NewJob) -> None:
+    """Write every column of a job anew, what the caller left out included.
+
+    Under the job's lock. One whose run is over gets another; raises JobHasBegun while it executes.
+    """
+    values = {name: getattr(new, name) for name in Edit._fields if name in NewJob._fields}
+    if new.run_at is not None:
+        values["delay_seconds"] = None
+    spread = None
+    if new.recurrence is not None:
+        rule = Recurrence.read(orjson.loads(new.recurrence))
+        spread = rule.spread_seconds(present.job_id) or None
+    edit = Edit(list(values), **values, spread_seconds=spread)
+    await _edit_or_rearm(connection, present, edit, new.application_id)
 
 
 async def _expect(context: Context, key: str) -> int:
@@ -143,9 +161,10 @@ async def _change(context: Context, job_id: int, wanted: KeyedJobIn, new: NewJob
             delay_seconds = new.delay_seconds if says_delay else _delay_of(present, new.key)
             await _restart(connection, present, delay_seconds, context.application_id)
         else:
-            await _replace(connection, present, new)
+            await replace(connection, present, new)
             delay_seconds = new.delay_seconds
     context.announcer.due_in(delay_seconds)
+    context.events.tell([of_job("job.changed", context.application_id, job_id)])
     return True
 
 
@@ -160,19 +179,6 @@ async def _restart(
 ) -> None:
     edit = Edit(["delay_seconds"], delay_seconds=delay_seconds)
     await _edit_or_rearm(connection, present, edit, application_id)
-
-
-async def _replace(connection: Connection, present: Present, new: NewJob) -> None:
-    """Write every column anew, what the caller left out included."""
-    values = {name: getattr(new, name) for name in Edit._fields if name in NewJob._fields}
-    if new.run_at is not None:
-        values["delay_seconds"] = None
-    spread = None
-    if new.recurrence is not None:
-        rule = Recurrence.read(orjson.loads(new.recurrence))
-        spread = rule.spread_seconds(present.job_id) or None
-    edit = Edit(list(values), **values, spread_seconds=spread)
-    await _edit_or_rearm(connection, present, edit, new.application_id)
 
 
 async def _edit_or_rearm(

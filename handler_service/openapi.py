@@ -132,7 +132,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "jobs",
                 "description": "Webhooks, called once or again and again, and their history.",
             },
-            {"name": "history", "description": "What became of each attempt."},
+            {
+                "name": "schedules",
+                "description": "A text at a minute, as an older contract has it. Each is a job.",
+            },
             {
                 "name": "dead letters",
                 "description": "Runs that failed for good, or of which nobody knows.",
@@ -142,7 +145,6 @@ def _build(app: FastAPI) -> dict[str, Any]:
                 "name": "applications",
                 "description": "Whose timers they are, and whose secret signs.",
             },
-            {"name": "history", "description": "What happened, and what happens now."},
             {"name": "health", "description": "For those who run it."},
         ],
     )

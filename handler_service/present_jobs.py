@@ -1,11 +1,12 @@
 """A job as a change finds it, under the job's lock."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from fastapi import Request
-from sqlalchemy import BigInteger, Text, bindparam, select
+from sqlalchemy import BigInteger, Text, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from handler_service import job_lock
 from handler_service.context import Context
@@ -34,6 +35,13 @@ _OF_KEY = Read(
         ours, jobs.c.key == bindparam("key", type_=Text), jobs.c.state != JobState.ENDED
     )
 )
+_OF_KEYS = Read(
+    select(jobs.c.key, jobs.c.id).where(
+        ours,
+        jobs.c.key == func.any(bindparam("keys", type_=ARRAY(Text))),
+        jobs.c.state != JobState.ENDED,
+    )
+)
 
 
 class Present(NamedTuple):
@@ -58,7 +66,7 @@ async def held(
 
     Raises JobNotFound; and JobHasChanged, when the request's If-Match names another version.
     """
-    if job_id > ID_MAX:  # and no lock has such a number
+    if job_id > ID_MAX:  # nor is there a lock of that number
         raise JobNotFound(job_id)
     async with context.pool.connection() as connection, job_lock.held(connection, job_id):
         present = await find(connection, job_id, application_id=context.application_id)
@@ -81,6 +89,14 @@ async def id_of_key(source: Pool | Connection, key: str, *, application_id: int)
     """Answer the job that has a key and was not ended."""
     row = await _OF_KEY.row(source, key=key, application_id=application_id)
     return None if row is None else int(row[0])
+
+
+async def ids_of_keys(
+    source: Pool | Connection, keys: Iterable[str], *, application_id: int
+) -> dict[str, int]:
+    """Answer the jobs that have one of these keys and were not ended, by their keys."""
+    rows = await _OF_KEYS.rows(source, keys=list(keys), application_id=application_id)
+    return dict(rows)
 
 
 def expect_version(request: Request, present: Present) -> None:

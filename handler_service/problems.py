@@ -116,9 +116,9 @@ class WrongContentType(Problem):
 
     status, code, title = 415, "wrong_content_type", "The body must be JSON"
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, wanted: str = "application/json") -> None:
         given = f"not {content_type[:100]!r}" if content_type else "and none was sent"
-        super().__init__(f"Send the header 'content-type: application/json', {given}.")
+        super().__init__(f"Send the header 'content-type: {wanted}', {given}.")
 
 
 class InvalidRequest(Problem):

@@ -15,7 +15,8 @@ _seconds_left = func.ceil(
     func.greatest(0, func.extract("epoch", jobs.c.run_at - func.clock_timestamp()))
 ).cast(BigInteger)
 
-_ours = ours & (jobs.c.state != JobState.ENDED)
+# A job that recurs is no timer.
+_ours = ours & (jobs.c.state != JobState.ENDED) & jobs.c.recurrence.is_(None)
 
 
 _TIMER = Read(

@@ -19,8 +19,10 @@ class Creator(Protocol):
     async def create_together(self, jobs: list[NewJob]) -> list[Created]:
         """Create jobs, all or none; answer them in order."""
 
-    def transaction(self) -> AbstractAsyncContextManager["Transaction"]:
-        """Lend the transaction for whatever else an endpoint makes."""
+    def transaction(
+        self, *, seconds: float | None = None
+    ) -> AbstractAsyncContextManager["Transaction"]:
+        """Lend the transaction for whatever else an endpoint makes, if one is begun for so long."""
 
 
 class Transaction:
@@ -47,7 +49,7 @@ class Transaction:
         return created
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Transaction"]:
+    async def transaction(self, *, seconds: float | None = None) -> AsyncIterator["Transaction"]:  # noqa: ARG002
         """Lend this transaction itself: what is made in it is committed with everything else."""
         yield self
 

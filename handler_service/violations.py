@@ -50,7 +50,9 @@ def in_query(errors: Sequence[ErrorDetails]) -> list[Violation]:
 def _location(error: ErrorDetails) -> list[Any]:
     # A rule about several fields names one of them itself, in its context.
     context = error.get("ctx", {})
-    return [*error["loc"], *([context["field"]] if "field" in context else [])]
+    # Of a name in an object that is wrong itself, pydantic says so after it.
+    place = [part for part in error["loc"] if part != "[key]"]
+    return [*place, *([context["field"]] if "field" in context else [])]
 
 
 def _pointer(location: Sequence[Any]) -> str:

@@ -14,6 +14,7 @@ class Guard(NamedTuple):
 
 
 MOVES = "tests/integration/test_moves.py"
+OCCURRENCES = "tests/integration/test_occurrences.py"
 FAULTS = "tests/acceptance/test_faults.py"
 CERTAINTY = "tests/acceptance/test_delivery_certainty.py"
 POSTGRES = "tests/acceptance/test_postgres_misbehaves.py"
@@ -38,6 +39,10 @@ def _of_a_claim(name: str) -> list[Guard]:
     ]
 
 
+def _occurrence(file: str, guard: str, code: str, without: str, which: str) -> Guard:
+    return Guard(f"shared/runs/sql/{file}", guard, code, without, (OCCURRENCES, "-k", which))
+
+
 def _of_a_rescue(name: str) -> list[Guard]:
     some = "leaves_the_living"
     return [
@@ -49,6 +54,18 @@ def _of_a_rescue(name: str) -> list[Guard]:
 STATEMENTS = (
     *[guard for name in ("mark", "deliver", "retry", "bury") for guard in _of_a_claim(name)],
     *[guard for name in ("doubt", "skip", "release") for guard in _of_a_claim(name)],
+    _sql("occur", "it is the next one", "        and schedules.is_next\n"),
+    _occurrence("occur.sql", "its job is active", " and jobs.state = 'active'", "", "looked_at"),
+    _sql("wait", "it is the next one", "    and schedules.is_next\n"),
+    _sql("pass_over", "it is the next one", "        and is_next\n"),
+    _sql("hold", "it is pending", " and state = 'pending'\n", "\n"),
+    _sql("hold", "its job is paused", " and state = 'paused' for share", "", which="active_job"),
+    _sql("resume", "it is pending", "    and state = 'pending'\n"),
+    _sql("resume", "it is held", "    and due_at = 'infinity'\n", which="not_held"),
+    _occurrence("claim.sql", "no next occurrence", "        and not is_next\n", "", "one_after_it"),
+    _occurrence(
+        "heads.sql", "what another looks at is left to it", " skip locked", "", "two_executors"
+    ),
     _sql("claim", "the run is pending", "and state = 'pending'"),
     _sql(
         "claim",
@@ -115,22 +132,6 @@ STATEMENTS = (
         "and (%(application_id)s::integer is null or jobs.application_id = %(application_id)s)",
         which="of_another",
     ),
-    _sql("hold", "the run is pending", " and state = 'pending'"),
-    _sql("hold", "the job is paused", " and state = 'paused'", which="is_left_alone"),
-    _sql("resume", "the run is pending", "and state = 'pending'"),
-    _sql("resume", "the run is held", "and due_at = 'infinity'", which="is_left_alone"),
-    _sql("occur", "the job is active", " and jobs.state = 'active'", which="is_left_alone"),
-    *[
-        _sql(
-            name,
-            "it is the next occurrence",
-            "and schedules.is_next\n",
-            "\n",
-            which="is_left_alone",
-        )
-        for name in ("occur", "wait")
-    ],
-    _sql("pass_over", "it is the next occurrence", "and is_next\n", "\n", which="is_left_alone"),
     _sql("trigger", "the job was not ended", " and state <> 'ended'", which="is_left_alone"),
     _sql("rearm", "the job was not ended", "and state <> 'ended'", which="is_left_alone"),
     _sql(

@@ -144,7 +144,7 @@ def job_out(job: Job) -> dict[str, object]:
         "url": job.url,
         "method": job.method,
         "headers": job.headers,
-        "payload": _payload(job),
+        "payload": payload_out(job),
         "run_at": write_instant(job.run_at),
         "delay": job.delay_seconds,
         **_recurrence(job.recurrence),
@@ -165,7 +165,7 @@ def job_out(job: Job) -> dict[str, object]:
     }
 
 
-def _payload(job: Job) -> object:
+def payload_out(job: Job) -> object:
     """Answer the payload as it was given: by the letter, were it a number of a hundred digits."""
     if job.payload is None:
         return None
@@ -175,7 +175,8 @@ def _payload(job: Job) -> object:
         except ValueError:
             pass  # headers may be changed alone
         else:
-            return orjson.Fragment(job.payload)
+            # On one line: a break outside of its strings is white space.
+            return orjson.Fragment(job.payload.replace(b"\n", b" "))
     return job.payload.decode(errors="replace")
 
 

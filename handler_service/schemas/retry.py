@@ -1,5 +1,6 @@
 """The retry policy on the wire: an object, a list of delays, or the name of one."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, FailFast, Field, PlainValidator, TypeAdapter
@@ -85,6 +86,18 @@ def read_retry(value: Any) -> RetryPolicy:
         case "standard" | "none":
             return NAMED[value]
     raise refuse("retry", 'Must be an object, a list of delays, "standard" or "none"')
+
+
+def said_by(policy: RetryPolicy) -> object:
+    """Answer a policy in a caller's words, as `read_retry` takes them; None for the default."""
+    if policy == DEFAULT_POLICY:
+        return None
+    for name, named in NAMED.items():
+        if policy == named:
+            return name
+    if policy.delays is not None:
+        return list(policy.delays)
+    return {name: value for name, value in asdict(policy).items() if name != "delays"}
 
 
 # A RetryPolicy; but said to be one, it would be described as what is answered.

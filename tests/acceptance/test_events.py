@@ -226,25 +226,23 @@ async def test_who_comes_back_too_late_is_told_that_there_is_a_gap(
     assert set(kinds(fifth)) == {"job.changed"}, "a gap is told once"
 
 
-@pytest.mark.parametrize(
-    "place",
-    ["", "1", "1-", "-1", "1-1.", "1-1-1", "x-1", "1-1.99999999999", "9" * 20 + "-0", "١-1"],
-)
-async def test_what_is_no_id_of_an_event_is_refused(api: httpx.AsyncClient, place: str) -> None:
-    [by_header, by_query] = [
-        await api.get("/events", headers={"last-event-id": place.encode()}),
-        await api.get("/events", params={"last_event_id": place}),
-    ]
-    for refused, pointer in ((by_header, "last-event-id"), (by_query, "last_event_id")):
-        assert refused.status_code == 422, place
-        assert refused.json()["errors"][0]["pointer"] == pointer
+NO_PLACES = ["", "1", "1-", "-1", "1-1.", "1-1-1", "x-1", "1-1.99999999999", "9" * 20 + "-0", "١-1"]
 
 
-@pytest.mark.parametrize("query", ["type=run", "job_id=0", "job_id=x", "what=1"])
-async def test_a_filter_that_means_nothing_is_refused(api: httpx.AsyncClient, query: str) -> None:
-    refused = await api.get(f"/events?{query}")
-    assert refused.status_code == 422
-    assert refused.json()["errors"][0]["pointer"].split(".")[0] in {query.partition("=")[0], "0"}
+async def test_what_is_no_id_of_an_event_is_refused(api: httpx.AsyncClient) -> None:
+    for place in NO_PLACES:
+        by_header = await api.get("/events", headers={"last-event-id": place.encode()})
+        by_query = await api.get("/events", params={"last_event_id": place})
+        for refused, pointer in ((by_header, "last-event-id"), (by_query, "last_event_id")):
+            assert refused.status_code == 422, place
+            assert refused.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_a_filter_that_means_nothing_is_refused(api: httpx.AsyncClient) -> None:
+    for query in ("type=run", "job_id=0", "job_id=x", "what=1"):
+        refused = await api.get(f"/events?{query}")
+        assert refused.status_code == 422, query
+        assert refused.json()["errors"][0]["pointer"] in {query.partition("=")[0], "0"}
 
 
 async def test_nobody_hears_of_what_is_another_s_or_was_not_asked_for(
@@ -299,8 +297,10 @@ async def test_no_more_listen_than_the_setting_allows(services: Services) -> Non
             refused = await http.get("/events")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
             assert refused.json()["code"] == "too_many_listeners"
+        await eventually(lambda: listeners_are(http, 1))
         async with Listening(handler.url) as third:
             await third.placed()
+        await eventually(lambda: listeners_are(http, 1))
         head = await http.head("/events")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"].startswith("text/event-stream")
@@ -411,3 +411,29 @@ async def test_a_redis_that_dies_and_comes_back_costs_a_gap_and_no_stream(
         await teller.close()
         await client.aclose()
         server.stop()
+
+
+async def test_what_is_done_to_a_job_is_told(
+    services: Services, api: httpx.AsyncClient, receiver: Receiver
+) -> None:
+    await services.executor()
+    async with Listening(str(api.base_url)) as listening:
+        await listening.placed()
+        job = {"every": 3_600, "url": receiver.url("/hook")}
+        job_id = (await api.post("/jobs", json=job)).json()["id"]
+        await api.patch(f"/jobs/{job_id}", json={"timeout": 3})
+        for verb in ("pause", "pause", "resume", "resume", "trigger"):
+            assert (await api.post(f"/jobs/{job_id}/{verb}")).status_code in {200, 201}
+        done = ["run.executing", "run.done"]
+
+        def is_called() -> None:
+            assert [kind for kind in listening.of(job_id) if kind in done] == done
+
+        await eventually(is_called)
+        await api.delete(f"/jobs/{job_id}")
+        await eventually(lambda: is_told(listening, job_id, "job.ended"))
+    told = [kind for kind in listening.of(job_id) if kind not in done]
+    assert told == [
+        *("job.created", "run.pending", "job.changed", "job.paused", "job.resumed"),
+        *("run.pending", "run.cancelled", "job.ended"),
+    ]

@@ -12,8 +12,10 @@ import pytest
 
 from handler_service.app import create_app
 from handler_service.problems import MEDIA_TYPE
+from handler_service.schemas.bulk import CancelIn
 from handler_service.schemas.dead_letters import ReplayIn
 from handler_service.schemas.jobs import JobBatchIn, JobEditIn, JobIn, KeyedJobIn, PreviewIn
+from handler_service.schemas.schedules import ScheduleEditIn, ScheduleIn
 from handler_service.schemas.signing_secret import RotationIn
 from handler_service.schemas.timers import TimerBatchIn, TimerEditIn, TimerIn
 from handler_service.schemas.trials import TrialIn
@@ -25,7 +27,7 @@ JSON_TYPES = {"null", "boolean", "object", "array", "number", "string", "integer
 BODIES = (
     *(TimerIn, TimerBatchIn, TimerEditIn),
     *(JobIn, JobBatchIn, JobEditIn, KeyedJobIn, PreviewIn, TrialIn),
-    *(ReplayIn, RotationIn),
+    *(ReplayIn, RotationIn, CancelIn, ScheduleIn, ScheduleEditIn),
 )
 DOCUMENT: dict[str, Any] = create_app(HandlerSettings()).openapi()
 
@@ -126,6 +128,14 @@ def test_the_document_holds_every_route_that_is_served() -> None:
         ("/executions", "get"),
         ("/jobs/test", "post"),
         ("/jobs/validate", "post"),
+        ("/jobs/cancel", "post"),
+        ("/schedules", "post"),
+        ("/schedules", "get"),
+        ("/schedules/{job_id}", "get"),
+        ("/schedules/{job_id}", "put"),
+        ("/schedules/{job_id}", "delete"),
+        ("/jobs/export", "get"),
+        ("/jobs/import", "post"),
         ("/dead-letters", "get"),
         ("/dead-letters/replay", "post"),
         ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"),
@@ -188,6 +198,14 @@ REFUSALS = {
     ("/executions", "get"): {"422", "503"},
     ("/jobs/test", "post"): {"400", "413", "415", "422", "503"},
     ("/jobs/validate", "post"): {"400", "413", "415", "503"},
+    ("/schedules", "post"): {"400", "409", "413", "415", "422", "503"},
+    ("/schedules", "get"): {"422", "503"},
+    ("/schedules/{job_id}", "get"): {"404", "503"},
+    ("/schedules/{job_id}", "put"): {"400", "404", "409", "413", "415", "422", "503"},
+    ("/schedules/{job_id}", "delete"): {"404", "409", "503"},
+    ("/jobs/cancel", "post"): {"400", "413", "415", "422", "503"},
+    ("/jobs/export", "get"): {"503"},
+    ("/jobs/import", "post"): {"409", "413", "415", "422", "503"},
     ("/dead-letters", "get"): {"422", "503"},
     ("/dead-letters/replay", "post"): {"400", "413", "415", "422", "503"},
     ("/dead-letters/{job_id}/{scheduled_for}/replay", "post"): {"404", "409", "503"},
@@ -249,6 +267,9 @@ def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
             if path == "/events":
                 assert answer["content"].keys() == {"text/event-stream"}
                 assert "event: run.done" in answer["content"]["text/event-stream"]["example"]
+            elif path == "/jobs/export":
+                [line] = answer["content"]["application/x-ndjson"]["example"].splitlines()
+                JobIn.model_validate_json(line)
             elif "health" not in operation["tags"] and "content" in answer:
                 schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
                 assert schema.get("examples"), (path, method)
@@ -293,6 +314,8 @@ def test_what_a_request_may_say_in_its_headers_is_described() -> None:
         ("/timers", "post"): {"Idempotency-Key"},
         ("/timers/batch", "post"): {"Idempotency-Key"},
         ("/jobs", "post"): {"Idempotency-Key"},
+        ("/jobs/import", "post"): {"Idempotency-Key"},
+        ("/schedules", "post"): {"Idempotency-Key"},
         ("/jobs/batch", "post"): {"Idempotency-Key"},
         ("/jobs/{job_id}/trigger", "post"): {"Idempotency-Key"},
         ("/jobs/{job_id}", "patch"): {"If-Match"},
@@ -329,7 +352,7 @@ def test_every_body_that_is_described_is_tested_here() -> None:
     described = {
         operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         for _, _, operation in operations()
-        if "requestBody" in operation
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
     }
     assert described == {f"#/components/schemas/{model.__name__}" for model in BODIES}
 

@@ -108,6 +108,10 @@ async def test_what_is_on_time_leaves_a_share_of_each_batch_to_backlog(
     for _ in range(ROOM):
         await make_run(due_in=-3_600)
         await make_run()
+    async with pool.connection() as connection:  # they took their time to make
+        await connection.execute(
+            "update schedules set due_at = now() where due_at > now() - interval '30 minutes'"
+        )
     async with claiming(pool, redis_url, desk):
         await eventually(lambda: is_full(desk))
     first = desk.ages()[:BATCH]

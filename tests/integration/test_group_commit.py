@@ -24,11 +24,13 @@ async def test_a_create_that_comes_as_the_last_writer_leaves_is_written(
     """Who is answered and creates again at once finds a writer that will not look again."""
     monkeypatch.setattr(create, "WRITERS", 1)
     redis = wakeup.connect(redis_url)
-    teller = Teller(events.connect(redis_url))
+    event_redis = events.connect(redis_url)
+    teller = Teller(event_redis)
     group_commit = GroupCommit(pool, Announcer(redis), teller, waiting_max=10, wait_seconds=5.0)
     async with asyncio.timeout(10):
         ids = [await group_commit.create(TIMER) for _ in range(5)]
     assert len(set(ids)) == 5
     await group_commit.close()
     await teller.close()
+    await event_redis.aclose()
     await redis.aclose()

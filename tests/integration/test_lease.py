@@ -1,6 +1,7 @@
 """The lease: it ends here before it ends for others, and is not left behind while it is needed."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from executor_service.clock import DatabaseClock
 from executor_service.lease import Lease
 from executor_service.rescue import rescue
-from shared import database
+from shared import database, events
 from shared.database import Pool
+from shared.events import Teller
 from tests.conftest import MakeExecutor, MakeRun
 from tests.eventually import eventually
 from tests.integration.test_moves import claim_on, is_waiting
@@ -31,6 +33,15 @@ async def lease(pool: Pool) -> Lease:
     )
     await lease.renew()
     return lease
+
+
+@pytest.fixture
+async def teller(redis_url: str) -> AsyncIterator[Teller]:
+    redis = events.connect(redis_url)
+    teller = Teller(redis)
+    yield teller
+    await teller.close()
+    await redis.aclose()
 
 
 async def test_it_ends_here_a_margin_before_others_may_rescue(lease: Lease) -> None:
@@ -78,7 +89,11 @@ async def test_who_was_cut_off_waits_anew_before_it_rescues(pool: Pool) -> None:
 
 
 async def test_who_loses_its_lease_while_a_rescue_waits_for_a_connection_rescues_nobody(
-    pool: Pool, database_url: str, make_run: MakeRun, make_executor: MakeExecutor
+    pool: Pool,
+    database_url: str,
+    make_run: MakeRun,
+    make_executor: MakeExecutor,
+    teller: Teller,
 ) -> None:
     """What made it wait may have kept the others silent."""
     lapsed = await make_executor(silent_seconds=10)
@@ -96,7 +111,7 @@ async def test_who_loses_its_lease_while_a_rescue_waits_for_a_connection_rescues
     await eventually(may_rescue, every=0.1)
     async with one:
         async with one.connection():
-            rescuing = asyncio.create_task(rescue(one, lease))
+            rescuing = asyncio.create_task(rescue(one, lease, teller))
             await eventually(lambda: is_waited_for(one))
             await eventually(has_lapsed)
         assert not await rescuing
@@ -164,7 +179,7 @@ async def test_who_leaves_while_a_claim_of_its_own_commits_stays_on_the_list(
 
 
 async def test_a_database_clock_that_was_set_forward_makes_nobody_rescue_the_living(
-    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor, teller: Teller
 ) -> None:
     """All the others seem silent then: they get a lease's time to say otherwise."""
     clock = DatabaseClock()
@@ -176,15 +191,15 @@ async def test_a_database_clock_that_was_set_forward_makes_nobody_rescue_the_liv
 
     async def rescues() -> None:
         await lease.renew()
-        assert await rescue(pool, lease)
+        assert await rescue(pool, lease, teller)
 
     await eventually(may_rescue, every=0.1)
     silent = await make_executor(silent_seconds=10)
     await make_run(due_in=-8, state="executing", executor_id=silent)
     set_forward(clock, by=timedelta(seconds=10))
     assert lease.may_rescue()
-    assert not await rescue(pool, lease)
-    assert not await rescue(pool, lease)
+    assert not await rescue(pool, lease, teller)
+    assert not await rescue(pool, lease, teller)
     assert await rows(pool, "select state from schedules") == [("executing",)]
     await eventually(rescues, every=0.1)
 

@@ -390,6 +390,23 @@ async def test_a_claim_that_began_before_a_change_does_not_fire_what_was_before(
     assert claimed == (["http://new/"] if change == "edit" else [])
 
 
+async def test_what_is_pending_of_an_active_job_is_not_held(pool: Pool, make_run: MakeRun) -> None:
+    job_id = await make_run()
+    before = await snapshot(pool)
+    async with pool.connection() as connection:
+        assert not await moves.hold(connection, [job_id])
+    assert await snapshot(pool) == before
+
+
+async def test_what_is_not_held_is_not_resumed(pool: Pool, make_run: MakeRun) -> None:
+    """A run that waits for its next attempt keeps waiting."""
+    job_id = await make_run(due_in=60, attempt=1, fence=1)
+    before = await snapshot(pool)
+    async with pool.connection() as connection:
+        assert not await moves.resume(connection, job_id=job_id)
+    assert await snapshot(pool) == before
+
+
 async def is_waiting(connection: psycopg.AsyncConnection[Any]) -> None:
     cursor = await connection.execute(
         "select from pg_stat_activity where wait_event_type = 'Lock' "

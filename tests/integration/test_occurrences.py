@@ -34,7 +34,7 @@ def a_head(
     rule: Recurrence = MINUTELY, *, overdue: float = 0.0, at: int = NOON, **changes: Any
 ) -> Head:
     """The occurrence of noon, looked at so many seconds after it."""
-    plain = Head(1, at, at + int(overdue * 1e6), "active", json.loads(rule.document()), 0, False)
+    plain = Head(1, at, at + int(overdue * 1e6), "active", json.loads(rule.document()), 0, False, 1)
     return plain._replace(**changes)
 
 
@@ -226,9 +226,8 @@ async def test_a_jittered_occurrence_is_late_from_its_own_place_on(
     rule = Recurrence(
         every_seconds=3_600, anchor=datetime(2026, 1, 1, tzinfo=UTC), jitter_seconds=600
     )
-    job_id = await make_recurring(rule, overdue=600)
-    spread = rule.spread_seconds(job_id)
-    await run_sql(pool, "update schedules set due_at = now()")
+    spread = rule.spread_seconds(1)
+    assert await make_recurring(rule, overdue=spread) == 1, "its place in the jitter is now"
     assert await occur(pool) == 1
     [claim] = await claim_all(pool, await make_executor())
     assert claim.instant == pytest.approx(claim.scheduled_for + spread * 1e6, abs=1)

@@ -11,7 +11,7 @@ import pytest
 from executor_service import prune, prune_history
 from shared.database import Pool
 from shared.runs import moves
-from shared.runs.moves import Attempt, DeadLetters, Edit
+from shared.runs.moves import Attempt, DeadLetters
 from tests.claims import a_claim
 
 EXECUTOR = UUID(int=7)
@@ -87,7 +87,7 @@ async def test_a_claim_reads_the_due_index_and_scans_nothing(
     assert filled
 
 
-@pytest.mark.parametrize("name", ["mark", "deliver", "retry", "bury", "doubt", "release"])
+@pytest.mark.parametrize("name", ["mark", "deliver", "retry", "bury", "doubt", "skip", "release"])
 @pytest.mark.parametrize("size", [1, 500])
 async def test_recording_finds_runs_by_their_key(
     pool: Pool, filled: int, name: str, size: int
@@ -130,14 +130,69 @@ async def test_what_executes_under_nobody_is_read_from_what_is_due(pool: Pool, f
 
 
 async def test_cancelling_finds_the_run_by_its_key(pool: Pool, filled: int) -> None:
-    nodes = await explain(pool, "cancel", {"job_id": 5, "application_id": 1})
+    nodes = await explain(pool, "cancel", {"job_ids": [5], "application_id": 1})
     assert "schedules_run" in indexes(nodes)
     assert scanned(nodes) == set()
     assert filled
 
 
+@pytest.mark.parametrize(("late", "ahead"), [(5.0, 1.2), (1e10, -5.0)])
+async def test_what_occurs_is_read_from_the_index_of_next_occurrences(
+    pool: Pool, filled: int, late: float, ahead: float
+) -> None:
+    values = {"late_seconds": late, "ahead_seconds": ahead, "most": 500}
+    nodes = await explain(pool, "heads", values)
+    assert {"schedules_next_due", "jobs_pkey"} <= indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
+ONE = {"job_ids": [5], "scheduled_fors": [5]}
+OF_A_JOB = {
+    "occur": {**ONE, "next_fors": [6], "spreads": [0.0]},
+    "wait": {**ONE, "seconds": 1.0},
+    "pass_over": {
+        "job_id": 5,
+        "scheduled_for": 5,
+        "passed": [5],
+        "next_for": 6,
+        "spread": 0.0,
+        "reason": "missed",
+    },
+    "hold": {"job_ids": [5]},
+    "resume": {"job_id": 5},
+    "trigger": {"job_id": 5, "application_id": 1},
+    "rearm": {
+        "job_id": 5,
+        "application_id": 1,
+        "run_at": None,
+        "delay_seconds": 5.0,
+        "is_next": False,
+        "spread": None,
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "values"), OF_A_JOB.items())
+async def test_what_moves_the_runs_of_a_job_finds_them_by_its_key(
+    pool: Pool, filled: int, name: str, values: dict[str, Any]
+) -> None:
+    nodes = await explain(pool, name, values)
+    assert {"schedules_run", "schedules_one_next", "jobs_pkey"} & indexes(nodes)
+    assert scanned(nodes) == set()
+    assert filled
+
+
 async def test_an_edit_finds_the_run_by_its_key(pool: Pool, filled: int) -> None:
-    values = Edit(["url"], url="http://x/")._asdict() | {"job_id": 5, "application_id": 1}
+    values = {
+        "job_id": 5,
+        "application_id": 1,
+        "is_retimed": True,
+        "run_at": None,
+        "delay_seconds": 5.0,
+        "is_next": False,
+        "spread": None,
+    }
     nodes = await explain(pool, "edit", values)
     assert "schedules_run" in indexes(nodes)
     assert scanned(nodes) == set()

@@ -1,9 +1,8 @@
 -- edit: pending → pending, by the primary key. Its job changes, and perhaps its instant; a new delay counts from now.
 -- The run's row is replaced, never updated in place: a claim whose snapshot is older than this change finds the old
 -- row gone and does not see the new one, so it cannot fire what the job was before.
--- Guards: the run is pending and no attempt was made; of a job that recurs it is the next occurrence, of another the
--- run that was planned: one that a person asked for meanwhile goes on. A claim that commits first wins. Answers the
--- instant of the run it moved.
+-- Guards: the run is pending and no attempt was made; of a job that recurs it is the next occurrence, of another
+-- the planned run, none that a person asked for beside it; a claim that commits first wins. Answers the instant of the run it moved.
 with moved as (
     delete from schedules
     using jobs
@@ -11,9 +10,9 @@ with moved as (
         and schedules.state = 'pending'
         and schedules.attempt = 0
         and schedules.is_next = (jobs.recurrence is not null)
+        and (schedules.is_next or schedules.scheduled_for = jobs.run_at)
         and jobs.id = schedules.job_id
         and jobs.application_id = %(application_id)s
-        and (schedules.is_next or schedules.scheduled_for = jobs.run_at)
     returning schedules.*
 ),
 planned as (

@@ -1,6 +1,6 @@
 -- occur: pending → pending, by the primary key. The next occurrence may be claimed from now on, and the one after it
 -- takes its place, in the same statement: a crash can neither lose nor double an occurrence.
--- Guards: it is the next occurrence, pending, and its job is active. Answers the jobs whose occurrence it moved.
+-- Guards: it is the next occurrence, and so pending (a CHECK says), and its job is active. Answers the jobs whose occurrence it moved.
 with occurrence as materialized (
     select
         job_id,
@@ -24,7 +24,6 @@ active as (
     join schedules
         on schedules.job_id = occurrence.job_id
         and schedules.scheduled_for = occurrence.scheduled_for
-        and schedules.state = 'pending'
         and schedules.is_next
     where jobs.id = occurrence.job_id and jobs.state = 'active'
     returning occurrence.*, jobs.labels is not null as has_labels

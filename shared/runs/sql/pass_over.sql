@@ -1,12 +1,11 @@
 -- pass_over: pending → skipped, by the primary key. The next occurrence, and others after it that nobody made a row of,
 -- end unsent: they were missed, or the last one is still at it. The first one that is not passed over takes its place.
--- Guards: it is the next occurrence, pending. Answers the job if it moved anything.
+-- Guards: it is the next occurrence, and so pending (a CHECK says). Answers the job if it moved anything.
 with moved as (
     delete from schedules
     where job_id = %(job_id)s
         and scheduled_for = to_timestamp(%(scheduled_for)s / 1000000)
             + mod(%(scheduled_for)s, 1000000) * interval '1 microsecond'
-        and state = 'pending'
         and is_next
     returning job_id, scheduled_for, fence
 ),
