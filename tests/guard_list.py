@@ -132,22 +132,6 @@ STATEMENTS = (
         "and (%(application_id)s::integer is null or jobs.application_id = %(application_id)s)",
         which="of_another",
     ),
-    _sql("hold", "the run is pending", " and state = 'pending'"),
-    _sql("hold", "the job is paused", " and state = 'paused'", which="is_left_alone"),
-    _sql("resume", "the run is pending", "and state = 'pending'"),
-    _sql("resume", "the run is held", "and due_at = 'infinity'", which="is_left_alone"),
-    _sql("occur", "the job is active", " and jobs.state = 'active'", which="is_left_alone"),
-    *[
-        _sql(
-            name,
-            "it is the next occurrence",
-            "and schedules.is_next\n",
-            "\n",
-            which="is_left_alone",
-        )
-        for name in ("occur", "wait")
-    ],
-    _sql("pass_over", "it is the next occurrence", "and is_next\n", "\n", which="is_left_alone"),
     _sql("trigger", "the job was not ended", " and state <> 'ended'", which="is_left_alone"),
     _sql("rearm", "the job was not ended", "and state <> 'ended'", which="is_left_alone"),
     _sql(
