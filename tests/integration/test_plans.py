@@ -148,7 +148,10 @@ async def test_what_occurs_is_read_from_the_index_of_next_occurrences(
         await connection.execute("analyze")
     values = {"late_seconds": late, "ahead_seconds": ahead, "most": 500}
     nodes = await explain(pool, "heads", values)
-    assert {"schedules_next_due", "jobs_pkey"} <= indexes(nodes)
+    found = indexes(nodes)
+    assert "jobs_pkey" in found
+    # Where they are few, they may be sorted as well.
+    assert "schedules_next_due" in found or (filled < MANY and "schedules_one_next" in found)
     assert scanned(nodes) == set()
     assert filled
 

@@ -7,9 +7,14 @@ select
     jobs.state,
     jobs.recurrence,
     jobs.runs_begun,
-    exists (
-        select from schedules as other
-        where other.job_id = schedules.job_id and not other.is_next
+    -- Not `exists`, which may be hashed: then all of `schedules` would be read.
+    coalesce(
+        (
+            select true from schedules as other
+            where other.job_id = schedules.job_id and not other.is_next
+            limit 1
+        ),
+        false
     ),
     jobs.application_id
 from schedules
