@@ -179,9 +179,9 @@ def _outbound_call() -> dict[str, Any]:
     return {
         "summary": "The call we make",
         "operationId": "timerFired",
-        "description": "Made with the timer's own method, headers and payload. Answer 2xx within "
+        "description": "Made with the job's own method, headers and payload. Answer 2xx within "
         "its timeout to accept it. 408, 425, 429, 3xx, 5xx, timeouts and broken connections are "
-        "tried again, as the timer's retry policy says; other answers are final. Redirects are not "
+        "tried again, as the job's retry policy says; other answers are final. Redirects are not "
         "followed.",
         "parameters": [
             {
