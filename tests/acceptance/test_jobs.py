@@ -127,11 +127,12 @@ async def test_a_recurring_job_stops_after_as_many_runs_as_it_may_have(
 async def test_a_paused_job_is_not_called_and_a_resumed_one_catches_up_as_it_says(
     api: httpx.AsyncClient, receiver: Receiver
 ) -> None:
-    job = await created(api, url=receiver.url(), delay=1)
+    # Longer than what is claimed ahead: it has not begun when it is paused.
+    job = await created(api, url=receiver.url(), delay=4)
     paused = await api.post(f"/jobs/{job['id']}/pause")
     assert (paused.status_code, paused.json()["state"]) == (200, "paused")
     assert paused.json()["next_run_at"] is None
-    other = await created(api, url=receiver.url(), delay=1.5)
+    other = await created(api, url=receiver.url(), delay=4.5)
 
     def other_was_called() -> None:
         assert calls_of(receiver, other["id"])
