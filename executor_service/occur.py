@@ -24,6 +24,7 @@ from shared.runs.moves import Head, Occurrence, PassedOver
 PASSED_MAX = 1_000
 # How many of the occurrences that were missed are made up for.
 CAUGHT_UP_MAX = {CatchUp.NONE: 0, CatchUp.ONE: 1, CatchUp.ALL: 100}
+# How soon what waits for the run before it is looked at again.
 WAIT_SECONDS = 1.0
 MISSED = "catch_up: the occurrence was missed"
 OVERLAPS = "overlap: the run before it has not ended"
@@ -78,7 +79,9 @@ async def let_occur(
         lambda: [decide(head, missed_after_seconds=missed_after_seconds) for head in heads]
     )
     owners = {head.job_id: head.application_id for head in heads}
-    moved = await _move(connection, decisions, owners)
+    # Beyond the window: a poll goes on until nothing in it is left.
+    wait_seconds = WAIT_SECONDS + max(0.0, ahead_seconds)
+    moved = await _move(connection, decisions, owners, wait_seconds=wait_seconds)
     if told is not None:
         told += moved
     return len(heads)
@@ -153,7 +156,11 @@ def _microseconds(instant: datetime) -> int:
 
 
 async def _move(
-    connection: database.Connection, decisions: Sequence[Decision], owners: Mapping[int, int]
+    connection: database.Connection,
+    decisions: Sequence[Decision],
+    owners: Mapping[int, int],
+    *,
+    wait_seconds: float,
 ) -> list[Event]:
     """Make the moves that were decided; answer what there is to tell of it."""
     told: list[Event] = []
@@ -172,7 +179,7 @@ async def _move(
             told += [of_run("run.skipped", owner, each.job_id, passed) for passed in each.passed]
             told += _planned(each, owner)
     if waiting:
-        await moves.wait(connection, waiting, seconds=WAIT_SECONDS)
+        await moves.wait(connection, waiting, seconds=wait_seconds)
     stopped = [each for each in decisions if isinstance(each, NotActive)]
     return told + await _stop(connection, stopped)
 

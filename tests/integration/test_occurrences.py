@@ -220,6 +220,23 @@ async def test_two_executors_at_once_make_one_next_occurrence(
     assert len((await snapshot(pool))["schedules"]) == 2
 
 
+async def test_an_occurrence_that_waits_is_not_looked_at_again_in_the_same_poll(
+    pool: Pool, make_recurring: MakeJob, make_executor: MakeExecutor
+) -> None:
+    """A poll goes on until nothing is due about now: else it would go on for ever."""
+    rule = Recurrence(
+        every_seconds=3_600, anchor=datetime(2026, 1, 1, tzinfo=UTC), overlap=Overlap.QUEUE
+    )
+    job_id = await make_recurring(rule)
+    async with pool.connection() as connection:
+        assert await moves.trigger(connection, job_id=job_id, application_id=1)
+    assert len(await claim_all(pool, await make_executor())) == 1
+    assert await occur(pool) == 1
+    assert await occur(pool) == 0
+    [waiting] = [row for row in (await snapshot(pool))["schedules"] if row["is_next"]]
+    assert waiting["state"] == "pending"
+
+
 async def test_a_jittered_occurrence_is_late_from_its_own_place_on(
     pool: Pool, make_recurring: MakeJob, make_executor: MakeExecutor
 ) -> None:
