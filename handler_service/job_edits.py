@@ -20,12 +20,11 @@ from handler_service.problems import (
     JobNotFound,
 )
 from handler_service.reads import clock
-from handler_service.rows import COLUMNS, check_sizes, job_bytes_max, webhook_values
+from handler_service.rows import COLUMNS, changed_webhook_values, job_bytes_max
 from handler_service.schemas import instants
 from handler_service.schemas.job_out import JobOut
 from handler_service.schemas.jobs import JobEditIn, TriggeredOut
-from handler_service.schemas.request_parts import WITHOUT_PAYLOAD, refuse
-from handler_service.schemas.webhooks import no_payload
+from handler_service.schemas.request_parts import refuse
 from handler_service.schemas.when import FIELDS, KINDS, RECURRING, check_one_way
 from handler_service.transaction import Creator
 from handler_service.violations import Violation
@@ -219,17 +218,10 @@ async def _set_state(context: Context, job_id: int, statement: bytes) -> bool:
 async def _edit(
     context: Context, connection: Connection, wanted: JobEditIn, present: Present
 ) -> tuple[Edit, Planned | None]:
-    """Say what changes, seen together with what stays; refuse what does not go together."""
-    given = wanted.model_fields_set
-    method = wanted.method if "method" in given else present.method
-    headers = wanted.headers if "headers" in given else present.headers
-    payload = wanted.encoded_payload(headers)
-    if method in WITHOUT_PAYLOAD and (payload is not None or present.has_payload):
-        field = "method" if payload is None else "payload"
-        raise InvalidRequest([Violation(f"#/{field}", f"{no_payload(method)}.")])
-    check_sizes([payload], ["#"], bytes_max=context.settings.payload_bytes_max)
-    values = webhook_values(wanted, payload)
-    changed = [name for name in (COLUMNS.get(name, name) for name in given) if name in values]
+    """Say what changes, and when it runs then if that is said."""
+    values = changed_webhook_values(context, wanted, present)
+    given = [COLUMNS.get(name, name) for name in wanted.model_fields_set]
+    changed = [name for name in given if name in values]
     planned = None
     if said := wanted.given_when():
         merged = _merged(said, present)

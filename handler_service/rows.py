@@ -1,15 +1,17 @@
 """How what a caller sends becomes what a row of `jobs` holds."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from handler_service.bodies import ENVELOPE_BYTES_MAX
 from handler_service.context import Context
 from handler_service.planning import Planned
-from handler_service.problems import BodyTooLarge
-from handler_service.schemas.webhooks import WebhookIn
+from handler_service.problems import BodyTooLarge, InvalidRequest
+from handler_service.schemas.request_parts import WITHOUT_PAYLOAD
+from handler_service.schemas.webhooks import WebhookIn, no_payload
+from handler_service.violations import Violation
 from shared.runs.moves import NewJob
 
 BATCH_BYTES_MAX = 8_388_608
@@ -66,6 +68,37 @@ def webhook_values(webhook: WebhookIn, payload: bytes | None) -> dict[str, Any]:
         "labels": json_document(webhook.labels),
         "max_lateness_seconds": webhook.max_lateness,
     }
+
+
+class Requested(Protocol):
+    """The request of a job as it is, as far as a change of it has to know."""
+
+    @property
+    def method(self) -> str:
+        """The method it is called with."""
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """The headers it is called with."""
+
+    @property
+    def has_payload(self) -> bool:
+        """Whether it carries a payload of its own."""
+
+
+def changed_webhook_values(
+    context: Context, wanted: WebhookIn, present: Requested
+) -> dict[str, Any]:
+    """Say what a change writes, seen together with what stays; refuse what does not go together."""
+    given = wanted.model_fields_set
+    method = wanted.method if "method" in given else present.method
+    headers = wanted.headers if "headers" in given else present.headers
+    payload = wanted.encoded_payload(headers)
+    if method in WITHOUT_PAYLOAD and (payload is not None or present.has_payload):
+        field = "method" if payload is None else "payload"
+        raise InvalidRequest([Violation(f"#/{field}", f"{no_payload(method)}.")])
+    check_sizes([payload], ["#"], bytes_max=context.settings.payload_bytes_max)
+    return webhook_values(wanted, payload)
 
 
 # The columns of a webhook's fields, where they have another name.

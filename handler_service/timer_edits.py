@@ -6,13 +6,10 @@ from handler_service import answers, bodies, job_lock, reads
 from handler_service.context import Context
 from handler_service.openapi import json_body, problems
 from handler_service.paths import ID_MAX, TimerId
-from handler_service.problems import InvalidRequest, TimerHasBegun, TimerNotFound
-from handler_service.rows import COLUMNS, check_sizes, job_bytes_max, webhook_values
-from handler_service.schemas.request_parts import WITHOUT_PAYLOAD
+from handler_service.problems import TimerHasBegun, TimerNotFound
+from handler_service.rows import COLUMNS, changed_webhook_values, job_bytes_max
 from handler_service.schemas.timers import DELAY_PARTS, TimerEditIn, TimerOut
-from handler_service.schemas.webhooks import no_payload
 from handler_service.timers import NOT_FOUND, TOO_LATE
-from handler_service.violations import Violation
 from shared.events import of_job
 from shared.runs import moves
 from shared.runs.moves import Edit
@@ -58,17 +55,10 @@ async def edit_timer(request: Request, timer_id: TimerId) -> Response:
 
 
 def _edit(context: Context, wanted: TimerEditIn, present: reads.Request) -> Edit:
-    """Say what changes, seen together with what stays; refuse what does not go together."""
-    given = wanted.model_fields_set
-    method = wanted.method if "method" in given else present.method
-    headers = wanted.headers if "headers" in given else present.headers
-    payload = wanted.encoded_payload(headers)
-    if method in WITHOUT_PAYLOAD and (payload is not None or present.has_payload):
-        field = "method" if payload is None else "payload"
-        raise InvalidRequest([Violation(f"#/{field}", f"{no_payload(method)}.")])
-    check_sizes([payload], ["#"], bytes_max=context.settings.payload_bytes_max)
-    values = webhook_values(wanted, payload) | {"delay_seconds": float(wanted.delay_seconds)}
-    changed = [_COLUMNS.get(name, name) for name in given]
+    """Say what changes."""
+    values = changed_webhook_values(context, wanted, present)
+    values |= {"delay_seconds": float(wanted.delay_seconds)}
+    changed = [_COLUMNS.get(name, name) for name in wanted.model_fields_set]
     return Edit(changed, **{name: values[name] for name in changed})
 
 
