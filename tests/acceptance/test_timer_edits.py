@@ -94,6 +94,7 @@ async def test_what_is_given_is_changed_and_nothing_else_is(
     assert 3_590 <= left <= 3_600
     after = job_of(handler, timer_id)
     assert after.pop("updated_at") > before.pop("updated_at")
+    assert after.pop("version") == before.pop("version") + 1
     for job in (after, before):
         job["retry"] = RetryPolicy.read(job["retry"])
     assert after == {**before, **changed}
