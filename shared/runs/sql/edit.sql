@@ -19,7 +19,7 @@ planned as (
     select
         moved.job_id,
         moved.fence,
-        moved.due_at = 'infinity' as is_held,
+        moved.due_at,
         coalesce(
             to_timestamp(%(run_at)s / 1000000) + mod(%(run_at)s, 1000000) * interval '1 microsecond',
             now() + %(delay_seconds)s * interval '1 second',
@@ -34,7 +34,7 @@ select
     job_id,
     instant,
     case
-        when is_held then 'infinity'
+        when due_at = 'infinity' or not %(is_retimed)s then due_at
         else instant + coalesce(spread_seconds, 0) * interval '1 second'
     end,
     fence, is_next, spread_seconds
