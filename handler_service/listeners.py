@@ -6,8 +6,9 @@ has caught up: so no more than a bounded queue is kept for anyone.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from time import monotonic
+from typing import TypeVar
 
 import orjson
 import structlog
@@ -24,6 +25,8 @@ AWAY_SECONDS = 1.0
 GAP_DETAIL = "Events before this one are lost; GET /executions has what happened."
 
 LISTENING = Gauge("onthedot_events_listeners", "Listeners of /events in this handler.")
+
+Answer = TypeVar("Answer")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -133,9 +136,10 @@ class Listeners:
 
     async def close(self) -> None:
         """Cease to read."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait({self._reading})
+        if (reading := self._reading) is not None:
+            self._reading = None
+            reading.cancel()
+            await asyncio.wait({reading})
         await self._source.close()
 
     async def words(self, listener: Listener, *, within_seconds: float) -> bytes:
@@ -194,7 +198,7 @@ class Listeners:
         """Read the stream for everyone, through outages of Redis."""
         while True:
             try:
-                await self._follow(await self._source.mark())
+                await self._follow(await self._unless_ended(self._source.mark()))
             except AWAY as error:
                 log.debug("events.deaf", error=type(error).__name__)
             self._mark = None
@@ -208,15 +212,27 @@ class Listeners:
         self._leave_all_behind()
         marked_at = monotonic()
         while True:
-            for place, told in await self._source.news(self._place):
+            for place, told in await self._unless_ended(self._source.news(self._place)):
                 self._give(told)
                 self._place = place
                 await asyncio.sleep(0)
             if monotonic() - marked_at > MARK_SECONDS:
-                mark, marked_at = await self._source.mark(), monotonic()
+                mark = await self._unless_ended(self._source.mark())
+                marked_at = monotonic()
                 if mark.since != since or mark.first > self._place:
                     return
                 self._mark = mark
+
+    async def _unless_ended(self, answer: Awaitable[Answer]) -> Answer:
+        """Await an answer of Redis, and end if the reader was cancelled meanwhile.
+
+        The client writes by `asyncio.wait_for`, which before Python 3.12 can lose a cancellation
+        that comes just as the wait ends (bpo-37658).
+        """
+        found = await answer
+        if asyncio.current_task() is not self._reading:
+            raise asyncio.CancelledError
+        return found
 
     def _give(self, told: Sequence[Told]) -> None:
         if not told:

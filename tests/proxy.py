@@ -3,6 +3,8 @@
 import asyncio
 from typing import Self
 
+COMMITTED = b"COMMIT\0"  # how Postgres answers a commit
+
 
 class Proxy:
     """Listens on a port of its own; what derives from it says what to do with what passes."""
@@ -65,13 +67,20 @@ class Proxy:
 
 
 class LosingProxy(Proxy):
-    """Until a server's answer holds `lose`: that one goes nowhere, once."""
+    """Until a server's answer holds `lose`: that one goes nowhere, once.
+
+    With `lose_after`, answers are lost only after one that held that.
+    """
 
     lose: bytes | None = None
+    lose_after = b""
     lost = 0
 
     def passes(self, answer: bytes) -> bool:
-        if self.lose and self.lose in answer:
+        if self.lose_after:
+            if self.lose_after in answer:
+                self.lose_after = b""
+        elif self.lose and self.lose in answer:
             self.lose = None
             self.lost += 1
             return False

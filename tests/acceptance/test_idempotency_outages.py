@@ -31,9 +31,8 @@ from tests.acceptance.test_timers_contract_outages import (
 )
 from tests.eventually import eventually
 from tests.processes import Services
-from tests.proxy import HoldingProxy, LosingProxy, Proxy
+from tests.proxy import COMMITTED, HoldingProxy, LosingProxy, Proxy
 
-COMMITTED = b"COMMIT\0"  # how Postgres says so
 MANY = 50
 
 

@@ -27,7 +27,7 @@ from tests.acceptance.test_faults import (
 )
 from tests.eventually import eventually
 from tests.processes import Services
-from tests.proxy import CuttingProxy, LosingProxy
+from tests.proxy import COMMITTED, CuttingProxy, LosingProxy
 from tests.receiver import Receiver
 
 __all__ = ["own_servers", "own_services"]
@@ -42,8 +42,9 @@ async def test_a_claim_whose_answer_was_lost_is_given_back_and_fires(
     async with LosingProxy(postgres.port) as proxy:
         url = postgres.url.replace(f":{postgres.port}/", f":{proxy.port}/")
         executor = await own_services.executor(DATABASE_URL=url)
-        # Of all answers, only a claim's holds the URL to call.
-        proxy.lose = receiver.url("/lost").encode()
+        # Of all answers, only a claim's holds the URL to call; the one after it says: committed.
+        proxy.lose_after = receiver.url("/lost").encode()
+        proxy.lose = COMMITTED
         async with httpx.AsyncClient(base_url=handler.url) as http:
             ids = await create(http, receiver.url("/lost"), count=50, seconds=2)
         await eventually(lambda: arrived(receiver, ids))
@@ -54,18 +55,18 @@ async def test_a_claim_whose_answer_was_lost_is_given_back_and_fires(
         await executor.stop()
 
 
-# While `slow` has a row, a claim of something takes its time before it commits.
+# While `slow` has a row, a claim takes its time to commit: a tenth of a second for each run.
 SLOW_CLAIMS = """
 create table slow as select;
 create function take_time() returns trigger language plpgsql as $$
 begin
-    if exists (select from claimed) and exists (select from slow) then
-        perform pg_sleep(2);
+    if exists (select from slow) then
+        perform pg_sleep(0.1);
     end if;
     return null;
 end $$;
-create trigger take_time after update on schedules referencing new table as claimed
-for each statement execute function take_time()
+create constraint trigger take_time after update on schedules deferrable initially deferred
+for each row when (new.state = 'executing') execute function take_time()
 """
 
 
