@@ -13,11 +13,10 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
-    FromClause,
     Integer,
     Select,
     SmallInteger,
+    and_,
     bindparam,
     func,
     literal_column,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from handler_service.job_list_selects import FEW, FILTERS
+from handler_service.job_list_selects import FILTERS, MANY
 from handler_service.read_parts import lent, microseconds, ours, windows
 from handler_service.schemas.instants import from_microseconds
 from shared.database import Connection, Pool, Read
@@ -36,11 +35,11 @@ from shared.runs.model import Instant, executions, jobs
 
 _COLUMNS = (
     executions.c.job_id,
-    microseconds(executions.c.scheduled_for).label("run"),
+    microseconds(executions.c.scheduled_for),
     executions.c.attempt,
     executions.c.state,
-    microseconds(executions.c.started_at).label("started"),
-    microseconds(executions.c.finished_at).label("finished"),
+    microseconds(executions.c.started_at),
+    microseconds(executions.c.finished_at),
     executions.c.lateness_ms,
     executions.c.http_status,
     executions.c.error,
@@ -136,13 +135,13 @@ def read_by_end(state: str | None, values: Mapping[str, object]) -> Read:
 
 
 async def _filters(connection: Connection, wanted: Wanted) -> dict[str, object]:
-    """Say which executions fit; where a filter leaves only a few jobs, by naming those."""
+    """Say which executions fit; where a filter leaves not too many jobs, by naming those."""
     names = ("application_id", "most", "user", "host", "finished_from", "finished_to")
     values = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None}
     given = frozenset(_OF_JOBS).intersection(values)
     if given:
         rows = await _few(given).rows(connection, **values)
-        if len(rows) <= FEW:
+        if len(rows) <= MANY:
             values = {name: value for name, value in values.items() if name not in given}
             values["job_ids"] = [job_id for [job_id] in rows]
     return values
@@ -155,50 +154,64 @@ _FIELDS = frozenset({*_OF_JOBS, "job_ids", "finished_from", "finished_to", "afte
 @cache
 def _few(given: frozenset[str]) -> Read:
     conditions = [_OF_JOBS[name] for name in sorted(given)]
-    return Read(select(jobs.c.id).where(ours, *conditions).limit(FEW + 1), depends_on_values=True)
+    return Read(select(jobs.c.id).where(ours, *conditions).limit(MANY + 1), depends_on_values=True)
 
 
 @cache
 def _by_end(state: str | None, given: frozenset[str]) -> Read:
-    if state is not None:
-        return Read(_of_state(state, given), depends_on_values=True)
-    each = [_of_state(each, given).subquery() for each in ExecutionState]
-    merged = union_all(*(select(newest) for newest in each)).subquery()
-    place = ("finished", "job_id", "run", "attempt")
-    statement = select(merged).order_by(*(merged.c[name].desc() for name in place)).limit(_most)
+    """Find the places of the rows first: the index has what is asked of all that are passed."""
+    if state is None:
+        each = [_of_state(each, given).subquery() for each in ExecutionState]
+        merged = union_all(*(select(newest) for newest in each)).subquery("merged")
+        place = (merged.c[name].desc() for name in BY_END)
+        places = select(merged).order_by(*place).limit(_most).subquery("places")
+    else:
+        places = _of_state(state, given).subquery("places")
+    is_there = and_(*(executions.c[name] == places.c[name] for name in BY_END))
+    statement = (
+        select(*_COLUMNS)
+        .select_from(places.join(executions, is_there))
+        .order_by(*(places.c[name].desc() for name in BY_END))
+    )
     return Read(statement, depends_on_values=True)
 
 
 def _of_state(state: str, given: frozenset[str]) -> Select[Any]:
-    conditions: list[ColumnElement[bool]] = [executions.c.state == literal_column(f"'{state}'")]
-    source: FromClause = executions
-    if "job_ids" in given:
-        job_ids = bindparam("job_ids", type_=ARRAY(BigInteger))
-        conditions.append(executions.c.job_id == func.any(job_ids))
-    else:
-        source = executions.join(jobs, jobs.c.id == executions.c.job_id)
-        conditions += [ours, *(_OF_JOBS[name] for name in sorted(given & _OF_JOBS.keys()))]
+    place = tuple(executions.c[name] for name in BY_END)
+    walked = select(*place).where(executions.c.state == literal_column(f"'{state}'"))
     if "finished_from" in given:
-        conditions.append(executions.c.finished_at >= bindparam("finished_from", type_=Instant))
+        walked = walked.where(executions.c.finished_at >= bindparam("finished_from", type_=Instant))
     if "finished_to" in given:
-        conditions.append(executions.c.finished_at < bindparam("finished_to", type_=Instant))
-    if "after_job" in given:  # by a place alone no partition would be left out
-        conditions.append(executions.c.finished_at <= _after["finished_at"])
-    rows = select(*_COLUMNS).select_from(source).where(*conditions)
-    return _page(rows, BY_END, is_first="after_job" not in given)
+        walked = walked.where(executions.c.finished_at < bindparam("finished_to", type_=Instant))
+    is_first = "after_job" not in given
+    if not is_first:  # by a place alone no partition would be left out
+        walked = walked.where(executions.c.finished_at <= _after["finished_at"])
+    if "job_ids" not in given:
+        conditions = [ours, *(_OF_JOBS[name] for name in sorted(given & _OF_JOBS.keys()))]
+        of_ours = walked.join(jobs, jobs.c.id == executions.c.job_id).where(*conditions)
+        return _in_order(of_ours, BY_END, is_first=is_first).limit(_most)
+    # The jobs are looked up once, not by each partition.
+    all_of_them = _in_order(walked, BY_END, is_first=is_first).offset(0).subquery("walked")
+    job_ids = bindparam("job_ids", type_=ARRAY(BigInteger))
+    return (
+        select(all_of_them)
+        .where(all_of_them.c.job_id == func.any(job_ids))
+        .order_by(*(all_of_them.c[name].desc() for name in BY_END))
+        .limit(_most)
+    )
 
 
 @cache
 def _of_job(*, is_first_page: bool) -> Read:
     source = select(*_COLUMNS).where(executions.c.job_id == bindparam("job_id", type_=BigInteger))
-    return Read(_page(source, OF_JOB, is_first=is_first_page))
+    return Read(_in_order(source, OF_JOB, is_first=is_first_page).limit(_most))
 
 
-def _page(source: Select[Any], order: tuple[str, ...], *, is_first: bool) -> Select[Any]:
+def _in_order(source: Select[Any], order: tuple[str, ...], *, is_first: bool) -> Select[Any]:
     columns = [executions.c[name] for name in order]
     if not is_first:
         source = source.where(tuple_(*columns) < tuple_(*(_after[name] for name in order)))
-    return source.order_by(*(column.desc() for column in columns)).limit(_most)
+    return source.order_by(*(column.desc() for column in columns))
 
 
 def _values(after: Place | None) -> dict[str, object]:

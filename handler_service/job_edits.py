@@ -33,7 +33,7 @@ from shared.events import of_job, of_run, of_runs
 from shared.recurrence import Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
-from shared.runs.moves import Edit
+from shared.runs.moves import Edit, Run
 
 # A claim that moves the next occurrence at that very moment hides it once; and seldom twice.
 TRIES = 5
@@ -95,10 +95,11 @@ async def delete_job(request: Request, job_id: JobId) -> Response:
     A run that is executing goes on. When nothing else was pending, that is a 409.
     """
     context = Context.of(request)
-    async with present_jobs.held(context, job_id, request=request) as (_, present):
-        pass
-    if present.state != JobState.ENDED and not await cancel(context, job_id):
-        raise JobHasBegun(job_id)
+    async with present_jobs.held(context, job_id, request=request) as (connection, present):
+        cancelled = await _cancel(context, connection, job_id)
+        if not cancelled and present.state != JobState.ENDED:
+            raise JobHasBegun(job_id)
+    _tell_cancelled(context, job_id, cancelled)
     return Response(status_code=204)
 
 
@@ -188,22 +189,29 @@ async def make(
 
 
 async def cancel(context: Context, job_id: int) -> bool:
-    """Cancel what is pending of a job and end it; False when nothing was.
-
-    Asked until nothing is pending: an occurrence that a claim makes meanwhile is not seen at first.
-    """
-    whose = {"job_id": job_id, "application_id": context.application_id}
+    """Cancel what is pending of a job and end it; False when nothing was."""
     async with context.pool.connection() as connection:
-        cancelled = await moves.cancel(connection, **whose)
-        if not cancelled:  # or an edit was replacing its run just then
-            async with job_lock.held(connection, job_id):
-                cancelled = await moves.cancel(connection, **whose)
-        while more := cancelled and await moves.cancel(connection, **whose):
-            cancelled += more
+        cancelled = await _cancel(context, connection, job_id)
+    _tell_cancelled(context, job_id, cancelled)
+    return bool(cancelled)
+
+
+async def _cancel(context: Context, connection: Connection, job_id: int) -> list[Run]:
+    """Cancel until nothing is pending: what a claim makes meanwhile is not seen at first."""
+    whose = {"job_id": job_id, "application_id": context.application_id}
+    cancelled = await moves.cancel(connection, **whose)
+    if not cancelled:  # or an edit was replacing its run just then
+        async with job_lock.held(connection, job_id):
+            cancelled = await moves.cancel(connection, **whose)
+    while more := cancelled and await moves.cancel(connection, **whose):
+        cancelled += more
+    return cancelled
+
+
+def _tell_cancelled(context: Context, job_id: int, cancelled: list[Run]) -> None:
     if cancelled:
         ended = of_job("job.ended", context.application_id, job_id)
         context.events.tell([*of_runs("run.cancelled", cancelled), ended])
-    return bool(cancelled)
 
 
 async def _set_state(context: Context, job_id: int, statement: bytes) -> bool:

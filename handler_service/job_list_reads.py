@@ -1,6 +1,6 @@
 """Which jobs are on a page of a list, and where in it each of them stands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 from psycopg.types.json import Jsonb
 from sqlalchemy import ColumnElement, func, literal_column, select
 
-from handler_service.job_list_selects import ENDED, FEW, FILTERS, Shape, labelled, sort, walk
+from handler_service.job_list_selects import (
+    ENDED,
+    FEW,
+    FILTERS,
+    MANY,
+    Shape,
+    labelled,
+    sieve,
+    sort,
+    walk,
+)
 from handler_service.read_parts import lent, ours, windows
 from handler_service.schemas.instants import from_microseconds
 from shared.database import Connection, Pool, Read
@@ -17,16 +27,17 @@ from shared.runs.model import job_labels, jobs
 _one: ColumnElement[int] = literal_column("1")
 
 
-def _is_few(statement: Any) -> Read:
-    some = statement.limit(FEW + 1).subquery()
-    return Read(select(func.count() <= FEW).select_from(some), depends_on_values=True)
+def _count(statement: Any) -> Read:
+    some = statement.limit(MANY + 1).subquery()
+    return Read(select(func.count()).select_from(some), depends_on_values=True)
 
 
-_ARE_FEW = {
-    "user": _is_few(select(_one).select_from(jobs).where(ours, FILTERS["user"])),
-    "label": _is_few(select(_one).select_from(job_labels).where(labelled)),
-    "host": _is_few(select(_one).select_from(jobs).where(ours, FILTERS["host"])),
-    "all": _is_few(select(_one).select_from(jobs).where(ours)),
+# How many jobs a filter leaves, up to one more than many.
+_COUNTS = {
+    "user": _count(select(_one).select_from(jobs).where(ours, FILTERS["user"])),
+    "label": _count(select(_one).select_from(job_labels).where(labelled)),
+    "host": _count(select(_one).select_from(jobs).where(ours, FILTERS["host"])),
+    "all": _count(select(_one).select_from(jobs).where(ours)),
 }
 
 
@@ -58,9 +69,9 @@ class Wanted:
 async def places(source: Pool | Connection, wanted: Wanted) -> list[Place]:
     """Answer the places of jobs, in order."""
     async with lent(source) as connection:
-        read, values = await plan(connection, wanted)
-        if wanted.status not in ENDED or wanted.is_ascending or read is sort(_shape(wanted)):
-            rows = await read.rows(connection, **values)
+        way, values = await plan(connection, wanted)
+        if wanted.status not in ENDED or wanted.is_ascending or way is sort:
+            rows = await way(_shape(wanted, values)).rows(connection, **values)
             return [Place(*row) for row in rows]
         latest = wanted.instant_to
         if wanted.after is not None and wanted.after.instant is not None:
@@ -69,43 +80,41 @@ async def places(source: Pool | Connection, wanted: Wanted) -> list[Place]:
         rows = []
         for earliest in windows(latest, wanted.instant_from):
             bounded = values if earliest is None else {**values, "instant_from": earliest}
-            rows = await walk(_shape(wanted, bounded)).rows(connection, **bounded)
+            rows = await way(_shape(wanted, bounded)).rows(connection, **bounded)
             if len(rows) >= wanted.most:
                 break
         return [Place(*row) for row in rows]
 
 
-async def plan(connection: Connection, wanted: Wanted) -> tuple[Read, dict[str, Any]]:
-    """Answer the select to make for a list, and its values.
+async def plan(
+    connection: Connection, wanted: Wanted
+) -> tuple[Callable[[Shape], Read], dict[str, Any]]:
+    """Answer which select to make for a list, and its values.
 
-    Its jobs are sorted if a filter leaves but a few; else an index is walked.
+    Its jobs are sorted if a filter leaves but a few; else an index is walked, with the jobs that
+    fit at hand if they are not too many.
     """
     values = _values(wanted)
-    filters: list[str] = [name for name in ("user", "host") if name in values]
-    is_single = len(filters) + len(wanted.labels) <= 1 and wanted.status is None
     if wanted.key is not None:
-        return sort(_shape(wanted)), values
-    if is_single:  # an index has that filter, and the order
-        return walk(_shape(wanted)), values
-    if not filters and not wanted.labels:
-        filters = ["all"] if wanted.status in ENDED else []
-    for name in filters:
-        if await _holds(_ARE_FEW[name], connection, values):
-            return sort(_shape(wanted)), values
-    for label in wanted.labels:
-        by_label = {**values, **_driver(label)}
-        if await _holds(_ARE_FEW["label"], connection, by_label):
-            return sort(_shape(wanted)), by_label
-    return walk(_shape(wanted)), values
+        return sort, values
+    drivers: list[tuple[str, dict[str, Any]]]
+    drivers = [(name, values) for name in ("user", "host") if name in values]
+    drivers += [("label", {**values, **_driver(label)}) for label in wanted.labels]
+    if wanted.status is None and len(drivers) <= 1:  # an index has that filter, and the order
+        return walk, values
+    if not drivers and wanted.status in ENDED:
+        drivers = [("all", values)]
+    fewest = MANY + 1
+    for name, driven in drivers:
+        [[count]] = await _COUNTS[name].rows(connection, **driven)
+        if count < fewest:
+            fewest, values = count, driven
+        if count <= FEW:
+            return sort, values
+    return walk if wanted.status is None or fewest > MANY else sieve, values
 
 
-async def _holds(read: Read, connection: Connection, values: Mapping[str, Any]) -> bool:
-    [[holds]] = await read.rows(connection, **values)
-    return bool(holds)
-
-
-def _shape(wanted: Wanted, values: Mapping[str, Any] | None = None) -> Shape:
-    values = _values(wanted) if values is None else values
+def _shape(wanted: Wanted, values: Mapping[str, Any]) -> Shape:
     names = ("user", "key", "host", "instant_from", "instant_to", "after")
     given = frozenset(name for name in names if name in values)
     return Shape(wanted.status, given, min(len(wanted.labels), 2), wanted.is_ascending)

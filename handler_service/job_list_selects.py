@@ -1,9 +1,11 @@
-"""The selects of lists of jobs: one walks an index in the order of the list, one sorts a few jobs.
+"""The selects of lists of jobs: walk an index in the order of the list, or sort a few jobs.
 
 A list goes by one instant. Without a status, by `run_at` of jobs; what is upcoming or executing,
 by `due_at` of runs; what ended, by `finished_at` of history. Labels, users and hosts have an index
 of their own in the order of `run_at`. A walk is for what is common: it would look for the needle
-among all that it passes; where a filter leaves only a few jobs, those are taken, and sorted.
+among all that it passes. Where a filter leaves only a few jobs, those are taken, and sorted; and
+where it leaves too many for that, a walk by status is told which, so that it need not visit each
+job that it passes.
 """
 
 from functools import cache
@@ -34,7 +36,8 @@ from shared.database import Read
 from shared.runs.lifecycle import ExecutionState, JobState, RunState
 from shared.runs.model import Instant, executions, job_labels, jobs, schedules
 
-FEW = 5_000
+FEW = 2_000
+MANY = 20_000
 OUTSTANDING = {"upcoming": RunState.PENDING, "executing": RunState.EXECUTING}
 ENDED = {
     "succeeded": ExecutionState.DONE,
@@ -58,51 +61,67 @@ class _List(NamedTuple):
     source: FromClause
     instant: ColumnElement[Any]
     job_id: ColumnElement[int]
-    payload_bytes: ColumnElement[int]
     conditions: list[ColumnElement[bool]]
 
 
 @cache
 def walk(shape: Shape) -> Read:
     """Read a page along an index that has the list's order."""
-    payload_bytes = func.octet_length(jobs.c.payload)
-    conditions = _fits(shape)
     source: FromClause = jobs
     instant: ColumnElement[Any] = jobs.c.run_at
     job_id: ColumnElement[int] = jobs.c.id
+    conditions = _fits(shape)
     if shape.labels:
         source = jobs.join(job_labels, job_labels.c.job_id == jobs.c.id)
         instant, job_id = job_labels.c.run_at, job_labels.c.job_id
-    if shape.status in OUTSTANDING:
-        source = source.join(schedules, schedules.c.job_id == jobs.c.id)
-        instant, job_id = schedules.c.due_at, schedules.c.job_id
-        conditions += _is_first(OUTSTANDING[shape.status])
-        if OUTSTANDING[shape.status] == RunState.EXECUTING:
-            # Claimed a few seconds ahead: no need to look at all that is due later.
-            conditions.append(schedules.c.due_at < text("now() + interval '1 minute'"))
-    elif shape.status is not None:
-        source = source.join(executions, executions.c.job_id == jobs.c.id)
-        instant, job_id = executions.c.finished_at, executions.c.job_id
-        conditions += [
-            executions.c.state == literal_column(f"'{ENDED[shape.status]}'"),
-            executions.c.replayed_at.is_(None),
+    if shape.status is not None:
+        runs = _of_status(shape.status)
+        source = source.join(runs.source, runs.job_id == jobs.c.id)
+        instant, job_id = runs.instant, runs.job_id
+        conditions += runs.conditions
+        if shape.status in ENDED:
             # Not as a plain equation, of which the planner would believe that next to none holds.
-            case((executions.c.scheduled_for == _last_run, true()), else_=false()),
-        ]
-    return _page(shape, _List(source, instant, job_id, payload_bytes, conditions))
+            is_last = case((executions.c.scheduled_for == _last_run, true()), else_=false())
+            conditions.append(is_last)
+        else:
+            conditions.append(_is_first(OUTSTANDING[shape.status], instant, schedules))
+    conditions += _in_bounds(shape, instant, job_id)
+    return _page(shape, _List(source, instant, job_id, conditions))
+
+
+@cache
+def sieve(shape: Shape) -> Read:
+    """Read a page along an index of runs, past all that are not of the many jobs that fit."""
+    assert shape.status is not None  # noqa: S101  # there are no runs to walk along without
+    runs = _of_status(shape.status)
+    scheduled_for = runs.source.c.scheduled_for
+    walked = (
+        select(runs.job_id, runs.instant.label("instant"), scheduled_for)
+        .where(*runs.conditions, *_in_bounds(shape, runs.instant, runs.job_id))
+        .order_by(*_order(shape, runs.instant, runs.job_id))
+        .offset(0)  # so that one table of jobs is made, not one for each partition of history
+        .subquery("walked")
+    )
+    run: ColumnElement[Any] = walked.c.job_id
+    columns: list[ColumnElement[Any]] = [jobs.c.id]
+    if shape.status in ENDED:
+        run = tuple_(run, walked.c.scheduled_for)
+        columns.append(_last_run)
+    fit = select(*columns).select_from(_jobs(shape)).where(*_fits(shape)).limit(MANY)
+    # So that it is looked up, not joined to: the order would be lost.
+    conditions: list[ColumnElement[bool]] = [case((run.in_(fit), true()), else_=false())]
+    if shape.status in OUTSTANDING:
+        conditions.append(_is_first(OUTSTANDING[shape.status], walked.c.instant, walked))
+    return _page(shape, _List(walked, walked.c.instant, walked.c.job_id, conditions))
 
 
 @cache
 def sort(shape: Shape) -> Read:
     """Read a page of the few jobs that fit, all of which are looked at."""
-    source: FromClause = jobs
-    if shape.labels:
-        source = jobs.join(job_labels, job_labels.c.job_id == jobs.c.id)
     few = (
         select(
             jobs.c.id,
             jobs.c.run_at,
-            func.octet_length(jobs.c.payload).label("payload_bytes"),
             _last_run.label("last_run"),
             # No run that was begun ends before its instant, but clocks are set.
             case(
@@ -110,7 +129,7 @@ def sort(shape: Shape) -> Read:
                 else_=_last_run,
             ).label("since"),
         )
-        .select_from(source)
+        .select_from(_jobs(shape))
         .where(*_fits(shape))
         .limit(FEW)  # so that nothing else decides where this begins
         .subquery("few")
@@ -121,7 +140,10 @@ def sort(shape: Shape) -> Read:
     if shape.status in OUTSTANDING:
         joined = few.join(schedules, schedules.c.job_id == few.c.id)
         instant = schedules.c.due_at
-        conditions = _is_first(OUTSTANDING[shape.status])
+        conditions = [
+            *_of_status(shape.status).conditions,
+            _is_first(OUTSTANDING[shape.status], instant, schedules),
+        ]
     elif shape.status is not None:
         # Its partitions are looked at one by one from then on, and no further than that row.
         end = (
@@ -140,18 +162,38 @@ def sort(shape: Shape) -> Read:
         instant = end.c.finished_at
         conditions = [end.c.state == literal_column(f"'{ENDED[shape.status]}'")]
     rows = (
-        select(few.c.id, instant.label("instant"), few.c.payload_bytes)
+        select(few.c.id, instant.label("instant"))
         .select_from(joined)
         .where(*conditions)
         .offset(0)  # so that the place in the list does not choose the index
         .subquery("found")
     )
-    return _page(shape, _List(rows, rows.c.instant, rows.c.id, rows.c.payload_bytes, []))
+    conditions = _in_bounds(shape, rows.c.instant, rows.c.id)
+    return _page(shape, _List(rows, rows.c.instant, rows.c.id, conditions))
 
 
-def _page(shape: Shape, found: _List) -> Read:
-    instant, job_id = found.instant, found.job_id
-    conditions = list(found.conditions)
+def _jobs(shape: Shape) -> FromClause:
+    return jobs.join(job_labels, job_labels.c.job_id == jobs.c.id) if shape.labels else jobs
+
+
+def _of_status(status: str) -> _List:
+    """Say where the runs of a status are, whether or not they are their jobs' first or last."""
+    if status in ENDED:
+        is_so = executions.c.state == literal_column(f"'{ENDED[status]}'")
+        conditions = [is_so, executions.c.replayed_at.is_(None)]
+        return _List(executions, executions.c.finished_at, executions.c.job_id, conditions)
+    conditions = [schedules.c.state == literal_column(f"'{OUTSTANDING[status]}'")]
+    if OUTSTANDING[status] == RunState.EXECUTING:
+        # Claimed a few seconds ahead: no need to look at all that is due later.
+        conditions.append(schedules.c.due_at < text("now() + interval '1 minute'"))
+    return _List(schedules, schedules.c.due_at, schedules.c.job_id, conditions)
+
+
+def _in_bounds(
+    shape: Shape, instant: ColumnElement[Any], job_id: ColumnElement[int]
+) -> list[ColumnElement[bool]]:
+    """Whether it lies between the instants that are given, and comes after that place."""
+    conditions: list[ColumnElement[bool]] = []
     if "instant_from" in shape.given:
         conditions.append(instant >= bindparam("instant_from", type_=Instant))
     if "instant_to" in shape.given:
@@ -163,21 +205,35 @@ def _page(shape: Shape, found: _List) -> Read:
             if shape.is_ascending
             else [tuple_(instant, job_id) < _after, instant <= _after_instant]
         )
-    order = [instant, job_id] if shape.is_ascending else [instant.desc(), job_id.desc()]
+    return conditions
+
+
+def _page(shape: Shape, found: _List) -> Read:
+    source, instant, job_id, conditions = found
+    rows = (
+        select(job_id.label("id"), instant.label("instant"))
+        .select_from(source)
+        .where(*conditions)
+        .order_by(*_order(shape, instant, job_id))
+        .limit(bindparam("most", type_=Integer))
+        .subquery("page")
+    )
     never = literal_column("'infinity'::timestamptz", type_=Instant)
     columns: list[ColumnElement[Any]] = [
-        job_id,
-        microseconds(func.nullif(instant, never)),
-        found.payload_bytes,
+        rows.c.id,
+        microseconds(func.nullif(rows.c.instant, never)),
+        func.octet_length(jobs.c.payload),
     ]
     statement = (
         select(*columns)
-        .select_from(found.source)
-        .where(*conditions)
-        .order_by(*order)
-        .limit(bindparam("most", type_=Integer))
+        .select_from(rows.join(jobs, jobs.c.id == rows.c.id))
+        .order_by(*_order(shape, rows.c.instant, rows.c.id))
     )
     return Read(statement, depends_on_values=True)
+
+
+def _order(shape: Shape, *place: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+    return [column if shape.is_ascending else column.desc() for column in place]
 
 
 def _fits(shape: Shape) -> list[ColumnElement[bool]]:
@@ -192,21 +248,16 @@ def _fits(shape: Shape) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _is_first(state: RunState) -> list[ColumnElement[bool]]:
-    """Whether a run is the first that stands so of its job, which is listed once."""
+def _is_first(state: RunState, due_at: ColumnElement[Any], runs: FromClause) -> ColumnElement[bool]:
+    """Whether none of its job's other runs that stand so is due before it: a job is listed once."""
     other = schedules.alias("other")
-    stands_so: ColumnElement[str] = literal_column(f"'{state}'")
-    return [
-        schedules.c.state == stands_so,
-        ~exists(
-            select(other.c.job_id).where(
-                other.c.job_id == schedules.c.job_id,
-                other.c.state == stands_so,
-                tuple_(other.c.due_at, other.c.scheduled_for)
-                < tuple_(schedules.c.due_at, schedules.c.scheduled_for),
-            )
-        ),
-    ]
+    return ~exists(
+        select(other.c.job_id).where(
+            other.c.job_id == runs.c.job_id,
+            other.c.state == literal_column(f"'{state}'"),
+            tuple_(other.c.due_at, other.c.scheduled_for) < tuple_(due_at, runs.c.scheduled_for),
+        )
+    )
 
 
 # Of a job that runs once its last run is its own, unless that is still ahead and a person asked for

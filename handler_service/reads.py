@@ -16,8 +16,8 @@ _seconds_left = func.ceil(
 ).cast(BigInteger)
 
 # A job that recurs is no timer.
-_ours = ours & (jobs.c.state != JobState.ENDED) & jobs.c.recurrence.is_(None)
-
+_timers = ours & jobs.c.recurrence.is_(None)
+_ours = _timers & (jobs.c.state != JobState.ENDED)
 
 _TIMER = Read(
     select(_seconds_left).where(jobs.c.id == bindparam("timer_id", type_=BigInteger), _ours)
@@ -31,7 +31,7 @@ _TIMERS = Read(
 _CANCELLED = Read(
     select(jobs.c.id).where(
         jobs.c.id == bindparam("timer_id", type_=BigInteger),
-        ours,
+        _timers,
         jobs.c.state == JobState.ENDED,
     )
 )

@@ -38,6 +38,7 @@ from handler_service.schemas.schedules import (
 )
 from handler_service.transaction import Creator
 from handler_service.violations import Violation
+from shared.events import of_job, of_run
 from shared.recurrence import next_after
 from shared.runs import moves
 from shared.runs.moves import Edit
@@ -164,10 +165,14 @@ async def put_schedule(request: Request, job_id: JobId) -> Response:
             planned = _planned(wanted, now=await clock(connection))
             edit = _edit(context, wanted, planned)
             await job_edits.make(connection, present, edit, **whose)
+            told = [of_job("job.changed", context.application_id, job_id)]
             if wanted.immediate:
-                await moves.trigger(connection, job_id=job_id, **whose)
+                run = await moves.trigger(connection, job_id=job_id, **whose)
+                assert run is not None  # noqa: S101  # it was changed just now: it has not ended
+                told.append(of_run("run.pending", context.application_id, job_id, run))
     except UniqueViolation:  # that very minute is being called already
         raise JobHasBegun(job_id) from None
+    context.events.tell(told)
     context.announcer.due_in(0.0 if wanted.immediate else planned.delay_seconds)
     return answers.json(_wanted_out(job_id, wanted, planned))
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from handler_service import answers, bodies, idempotency, job_lock, reads, rows
+from handler_service import answers, bodies, idempotency, job_edits, reads, rows
 from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, TimerId
@@ -20,8 +20,6 @@ from handler_service.schemas.timers import (
     TimerPage,
 )
 from handler_service.transaction import Creator
-from shared.events import of_job, of_runs
-from shared.runs import moves
 from shared.runs.moves import NewJob
 
 NEXT_PAGE = '</timers?limit=50&cursor=MTc>; rel="next"'
@@ -152,19 +150,11 @@ async def delete_timer(request: Request, timer_id: TimerId) -> Response:
     context = Context.of(request)
     if timer_id > ID_MAX:
         raise TimerNotFound(timer_id)
-    whose = {"application_id": context.application_id}
-    async with context.pool.connection() as connection:
-        cancelled = await moves.cancel(connection, job_id=timer_id, **whose)
-        if not cancelled:  # or an edit was replacing its run just then
-            async with job_lock.held(connection, timer_id):
-                cancelled = await moves.cancel(connection, job_id=timer_id, **whose)
-    if not cancelled and not await reads.was_cancelled(context.pool, timer_id=timer_id, **whose):
-        if await reads.time_left(context.pool, timer_id=timer_id, **whose) is None:
-            raise TimerNotFound(timer_id)
-        raise TimerHasBegun(timer_id)
-    if cancelled:
-        ended = of_job("job.ended", context.application_id, timer_id)
-        context.events.tell([*of_runs("run.cancelled", cancelled), ended])
+    whose = {"timer_id": timer_id, "application_id": context.application_id}
+    left = await reads.time_left(context.pool, **whose)
+    is_cancelled = left is not None and await job_edits.cancel(context, timer_id)
+    if not is_cancelled and not await reads.was_cancelled(context.pool, **whose):
+        raise TimerNotFound(timer_id) if left is None else TimerHasBegun(timer_id)
     return Response(status_code=204)
 
 

@@ -100,6 +100,7 @@ def upgrade() -> None:
         "executions_by_end",
         "executions",
         ["state", "finished_at", "job_id", "scheduled_for", "attempt"],
+        postgresql_include=["replayed_at"],
     )
     op.create_table(
         "idempotency_keys",

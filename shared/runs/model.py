@@ -243,7 +243,11 @@ executions = Table(
         postgresql_where=text(f"{_one_of('state', DEAD_LETTERS)} and replayed_at is null"),
     ),
     # Read by lists and statistics. What ends at about the same time lies together: cheap to append.
-    Index("executions_by_end", "state", "finished_at", "job_id", "scheduled_for", "attempt"),
+    Index(
+        "executions_by_end",
+        *("state", "finished_at", "job_id", "scheduled_for", "attempt"),
+        postgresql_include=["replayed_at"],
+    ),
     postgresql_partition_by="range (finished_at)",
 )
 

@@ -126,18 +126,18 @@ def filled(handler: Handler) -> dict[str, int]:
         ({"from": "2026-01-02T12:00:00Z", "user": "anna", "status": "done"}, {"done"}),
     ],
 )
-@pytest.mark.parametrize("few", [5_000, 0])
+@pytest.mark.parametrize("are_many", [False, True])
 async def test_a_filter_finds_what_it_says(
-    handler: Handler, query: dict[str, str], expected: set[str], few: int
+    handler: Handler, query: dict[str, str], expected: set[str], *, are_many: bool
 ) -> None:
     jobs = filled(handler)
-    if few == 0:  # more jobs than are named one by one
+    if are_many:  # more jobs than are named one by one
         for name in ("anna", "bob", "nobody"):
             handler.query(
                 "insert into jobs (application_id, url, method, timeout_seconds, run_at, user_id) "
                 "select 1, 'https://b.example/', 'POST', 5, now(), %s "
                 "from generate_series(1, %s::integer)",
-                *(name, history_reads.FEW + 1),
+                *(name, history_reads.MANY + 1),
             )
     found = await listed(handler, **query)
     assert sorted(each["job_id"] for each in found) == sorted(jobs[name] for name in expected)

@@ -1,6 +1,7 @@
 """`GET /jobs`: each filter finds what it says, and pages go to the end without gap or double."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from handler_service import job_list_selects, job_lists
-from handler_service.job_list_reads import Wanted, _shape, _values
+from handler_service.job_list_reads import Place, Wanted, _shape, _values
 from handler_service.schemas.job_out import JobOut
 from shared import database
 from tests.acceptance.test_timers_contract import Handler
@@ -426,9 +427,16 @@ async def test_a_filter_finds_what_it_says(
     assert sorted(found) == sorted(jobs[name] for name in expected)
 
 
-async def test_a_walk_and_a_sort_find_the_same(handler: Handler) -> None:
+@pytest.mark.parametrize("is_ascending", [False, True])
+async def test_a_walk_a_sieve_and_a_sort_find_the_same(
+    handler: Handler, *, is_ascending: bool
+) -> None:
     """Whichever of them is taken where jobs are many, or few."""
     filled(handler)
+    several = make(handler, user_id="anna", labels={"team": "x"}, outstanding="pending")
+    for minutes in (1, 2):
+        stand(handler, several, NOON - timedelta(minutes=minutes), "pending")
+        stand(handler, several, NOON - timedelta(minutes=10 + minutes), "executing")
     url = handler.database.info.dsn
     password = handler.database.info.password
     pool = database.open_pool(
@@ -442,15 +450,29 @@ async def test_a_walk_and_a_sort_find_the_same(handler: Handler) -> None:
         {"labels": [("team", "x"), ("env", "prod")], "user": "anna"},
     )
     async with pool, pool.connection() as connection:
+
+        async def found(wanted: Wanted) -> list[Place]:
+            """Answer what each way finds, which is the same."""
+            values = _values(wanted)
+            shape = _shape(wanted, values)
+            ways = [job_list_selects.walk, job_list_selects.sort]
+            ways += [job_list_selects.sieve] if wanted.status else []
+            walk, *others = [await way(shape).rows(connection, **values) for way in ways]
+            for other in others:
+                assert other == walk
+            return [Place(*row) for row in walk]
+
         for status in (None, "upcoming", "executing", *ENDS):
             for fits in filters:
-                wanted = Wanted(application_id=1, status=status, most=100, **fits)
-                shape, values = _shape(wanted), _values(wanted)
-                walk = await job_list_selects.walk(shape).rows(connection, **values)
-                sort = await job_list_selects.sort(shape).rows(connection, **values)
-                # What is due long ago is executing by both, and nothing was passed over.
-                assert walk == sort
-                assert walk or status
+                wanted = Wanted(
+                    application_id=1, status=status, most=100, is_ascending=is_ascending, **fits
+                )
+                # What is due long ago is executing by each, and nothing was passed over.
+                whole = await found(wanted)
+                assert whole or status
+                assert await found(replace(wanted, most=1)) == whole[:1]
+                for place in whole[:1]:
+                    assert await found(replace(wanted, after=place)) == whole[1:]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])

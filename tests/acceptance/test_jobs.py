@@ -217,6 +217,16 @@ async def test_a_change_is_of_the_version_it_names_and_moves_the_run(
     assert (late.status_code, late.json()["code"]) == (409, "job_has_ended")
 
 
+async def test_a_job_that_recurs_is_no_timer(api: httpx.AsyncClient, receiver: Receiver) -> None:
+    job = await created(api, url=receiver.url(), every=60)
+    path = f"/timers/{job['id']}"
+    for method in ("get", "delete"):
+        assert (await api.request(method, path)).status_code == 404
+    assert (await read(api, job["id"]))["state"] == "active"
+    assert (await api.delete(f"/jobs/{job['id']}")).status_code == 204
+    assert (await api.delete(path)).status_code == 404
+
+
 async def test_a_change_of_a_recurrence_keeps_what_it_does_not_name(
     api: httpx.AsyncClient, receiver: Receiver
 ) -> None:

@@ -83,7 +83,7 @@ async def test_a_list_with_one_filter_is_read_along_its_index(
 
 @pytest.mark.parametrize("depth", [False, True])
 @pytest.mark.parametrize("name", sorted(list_cases.JOBS.keys() - ALONG.keys()))
-async def test_a_list_with_more_filters_looks_at_the_few_that_one_of_them_leaves(
+async def test_a_list_with_more_filters_looks_at_what_one_of_them_leaves(
     connection: Explained, name: str, *, depth: bool
 ) -> None:
     wanted = replace(list_cases.JOBS[name], most=MOST)
