@@ -19,7 +19,7 @@ from handler_service.job_list_selects import (
     sort,
     walk,
 )
-from handler_service.read_parts import lent, ours, windows
+from handler_service.read_parts import WINDOWS, lent, ours, windows
 from handler_service.schemas.instants import from_microseconds
 from shared.database import Connection, Pool, Read
 from shared.runs.model import job_labels, jobs
@@ -76,9 +76,9 @@ async def places(source: Pool | Connection, wanted: Wanted) -> list[Place]:
         latest = wanted.instant_to
         if wanted.after is not None and wanted.after.instant is not None:
             latest = from_microseconds(wanted.after.instant)
-        # Of history, no more days are looked at than it takes.
+        # Of history, no more days are looked at than it takes; a sieve takes several.
         rows = []
-        for earliest in windows(latest, wanted.instant_from):
+        for earliest in windows(latest, wanted.instant_from, widths=WINDOWS[way is sieve :]):
             bounded = values if earliest is None else {**values, "instant_from": earliest}
             rows = await way(_shape(wanted, bounded)).rows(connection, **bounded)
             if len(rows) >= wanted.most:

@@ -36,8 +36,10 @@ from shared.database import Read
 from shared.runs.lifecycle import ExecutionState, JobState, RunState
 from shared.runs.model import Instant, executions, job_labels, jobs, schedules
 
-FEW = 2_000
-MANY = 20_000
+FEW = 2_500
+MANY = 10_000
+# No run that was begun ends before its instant, but clocks are set.
+_SLACK: ColumnElement[Any] = literal_column("interval '1 hour'")
 OUTSTANDING = {"upcoming": RunState.PENDING, "executing": RunState.EXECUTING}
 ENDED = {
     "succeeded": ExecutionState.DONE,
@@ -84,35 +86,47 @@ def walk(shape: Shape) -> Read:
             is_last = case((executions.c.scheduled_for == _last_run, true()), else_=false())
             conditions.append(is_last)
         else:
-            conditions.append(_is_first(OUTSTANDING[shape.status], instant, schedules))
+            conditions.append(_is_first(OUTSTANDING[shape.status]))
     conditions += _in_bounds(shape, instant, job_id)
     return _page(shape, _List(source, instant, job_id, conditions))
 
 
 @cache
 def sieve(shape: Shape) -> Read:
-    """Read a page along an index of runs, past all that are not of the many jobs that fit."""
+    """Read a page along an index of runs, past all that are not of the many jobs that fit.
+
+    Of what is passed no more is asked than the index has.
+    """
     assert shape.status is not None  # noqa: S101  # there are no runs to walk along without
     runs = _of_status(shape.status)
-    scheduled_for = runs.source.c.scheduled_for
+    is_over = shape.status in ENDED
+    columns = [runs.job_id, runs.instant.label("instant")]
+    conditions = _in_bounds(shape, runs.instant, runs.job_id)
+    fit: list[ColumnElement[Any]] = [jobs.c.id]
+    if is_over:
+        columns.append(executions.c.scheduled_for)
+        conditions += runs.conditions
+        fit.append(_last_run)
     walked = (
-        select(runs.job_id, runs.instant.label("instant"), scheduled_for)
-        .where(*runs.conditions, *_in_bounds(shape, runs.instant, runs.job_id))
+        select(*columns)
+        .where(*conditions)
         .order_by(*_order(shape, runs.instant, runs.job_id))
         .offset(0)  # so that one table of jobs is made, not one for each partition of history
         .subquery("walked")
     )
-    run: ColumnElement[Any] = walked.c.job_id
-    columns: list[ColumnElement[Any]] = [jobs.c.id]
-    if shape.status in ENDED:
-        run = tuple_(run, walked.c.scheduled_for)
-        columns.append(_last_run)
-    fit = select(*columns).select_from(_jobs(shape)).where(*_fits(shape)).limit(MANY)
+    run = tuple_(walked.c.job_id, walked.c.scheduled_for) if is_over else walked.c.job_id
+    those = select(*fit).select_from(_jobs(shape)).where(*_fits(shape)).limit(MANY)
     # So that it is looked up, not joined to: the order would be lost.
-    conditions: list[ColumnElement[bool]] = [case((run.in_(fit), true()), else_=false())]
-    if shape.status in OUTSTANDING:
-        conditions.append(_is_first(OUTSTANDING[shape.status], walked.c.instant, walked))
-    return _page(shape, _List(walked, walked.c.instant, walked.c.job_id, conditions))
+    fits: ColumnElement[bool] = case((run.in_(those), true()), else_=false())
+    if is_over:
+        return _page(shape, _List(walked, walked.c.instant, walked.c.job_id, [fits]))
+    sieved = select(walked).where(fits).offset(0).subquery("sieved")
+    # Not as a plain equation: see `walk`.
+    is_it = case((schedules.c.due_at == sieved.c.instant, true()), else_=false())
+    is_so = [is_it, *runs.conditions, _is_first(OUTSTANDING[shape.status])]
+    joined = sieved.join(schedules, schedules.c.job_id == sieved.c.job_id)
+    found = _List(joined, sieved.c.instant, sieved.c.job_id, is_so)
+    return _page(shape, found)
 
 
 @cache
@@ -123,7 +137,6 @@ def sort(shape: Shape) -> Read:
             jobs.c.id,
             jobs.c.run_at,
             _last_run.label("last_run"),
-            # No run that was begun ends before its instant, but clocks are set.
             case(
                 (jobs.c.state == JobState.ENDED, func.least(_last_run, jobs.c.created_at)),
                 else_=_last_run,
@@ -138,12 +151,15 @@ def sort(shape: Shape) -> Read:
     instant: ColumnElement[Any] = few.c.run_at
     conditions: list[ColumnElement[bool]] = []
     if shape.status in OUTSTANDING:
-        joined = few.join(schedules, schedules.c.job_id == few.c.id)
-        instant = schedules.c.due_at
-        conditions = [
-            *_of_status(shape.status).conditions,
-            _is_first(OUTSTANDING[shape.status], instant, schedules),
-        ]
+        first = (
+            select(schedules.c.due_at)
+            .where(schedules.c.job_id == few.c.id, *_of_status(shape.status).conditions)
+            .order_by(schedules.c.due_at)
+            .limit(1)
+            .correlate(few)
+            .lateral("first")
+        )
+        joined, instant = few.join(first, true()), first.c.due_at
     elif shape.status is not None:
         # Its partitions are looked at one by one from then on, and no further than that row.
         end = (
@@ -151,16 +167,17 @@ def sort(shape: Shape) -> Read:
             .where(
                 executions.c.job_id == few.c.id,
                 executions.c.scheduled_for == few.c.last_run,
-                executions.c.finished_at >= few.c.since - text("interval '1 hour'"),
+                executions.c.finished_at >= few.c.since - _SLACK,
                 is_end,
             )
             .limit(1)
             .correlate(few)
             .lateral("last_end")
         )
-        joined = few.join(end, true())
-        instant = end.c.finished_at
+        joined, instant = few.join(end, true()), end.c.finished_at
         conditions = [end.c.state == literal_column(f"'{ENDED[shape.status]}'")]
+        if ENDED[shape.status] != ExecutionState.CANCELLED:  # only that ends what is still ahead
+            conditions.append(few.c.last_run <= func.now() + _SLACK)
     rows = (
         select(few.c.id, instant.label("instant"))
         .select_from(joined)
@@ -248,14 +265,15 @@ def _fits(shape: Shape) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _is_first(state: RunState, due_at: ColumnElement[Any], runs: FromClause) -> ColumnElement[bool]:
+def _is_first(state: RunState) -> ColumnElement[bool]:
     """Whether none of its job's other runs that stand so is due before it: a job is listed once."""
     other = schedules.alias("other")
     return ~exists(
         select(other.c.job_id).where(
-            other.c.job_id == runs.c.job_id,
+            other.c.job_id == schedules.c.job_id,
             other.c.state == literal_column(f"'{state}'"),
-            tuple_(other.c.due_at, other.c.scheduled_for) < tuple_(due_at, runs.c.scheduled_for),
+            tuple_(other.c.due_at, other.c.scheduled_for)
+            < tuple_(schedules.c.due_at, schedules.c.scheduled_for),
         )
     )
 

@@ -1,6 +1,6 @@
 """The parts that several reads have in common."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,14 +45,19 @@ def microseconds(instant: ColumnElement[datetime] | ColumnElement[Any]) -> Colum
     return (func.extract("epoch", instant) * 1_000_000).cast(BigInteger)
 
 
-def windows(latest: datetime | None, earliest: datetime | None) -> Iterator[datetime | None]:
+def windows(
+    latest: datetime | None,
+    earliest: datetime | None,
+    *,
+    widths: Sequence[timedelta] = WINDOWS,
+) -> Iterator[datetime | None]:
     """Say from when on to look for what came last before `latest`: a day, more days, all of them.
 
     History has a partition for each day; to open all of them takes longer than to read a page. What
     is found is right by any clock. The last one is `earliest` itself.
     """
     latest = latest or datetime.now(UTC)
-    for width in WINDOWS:
+    for width in widths:
         since = max(latest, FIRST + width) - width
         if earliest is None or since > earliest:
             yield since

@@ -23,10 +23,14 @@ class Plan(NamedTuple):
 
     def rows(self, *tables: str) -> int:
         """How many rows of these tables it looked at."""
+        return self.visited(*tables, unless="")
+
+    def visited(self, *tables: str, unless: str = "Index Only Scan") -> int:
+        """How many rows it looked at in the tables themselves, not in an index alone."""
         return sum(
             (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
             for node in self.nodes
-            if node.get("Relation Name", "").startswith(tables)
+            if node.get("Relation Name", "").startswith(tables) and node["Node Type"] != unless
         )
 
 
@@ -45,7 +49,7 @@ class Explained(AsyncConnection[TupleRow]):
 
     async def execute(self, query: Any, *args: Any, **more: Any) -> AsyncCursor[TupleRow]:
         explained = await super().execute(
-            b"explain (analyze, format json) " + query, *args, prepare=False
+            b"explain (analyze, timing off, format json) " + query, *args, prepare=False
         )
         [[plan]] = await explained.fetchall()
         document = json.loads(plan) if isinstance(plan, str) else plan

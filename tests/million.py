@@ -8,7 +8,7 @@ import psycopg
 
 MILLION = 1_000_000
 DAYS = 40  # of history, one partition each
-USERS, HOSTS, TEAMS = 1_000, 500, 100
+USERS, HOSTS, TEAMS = 1_000, 250, 100
 RECURRING = 1_000
 RUNS_OF_EACH = 50
 
