@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 
 from handler_service.context import Context
+from handler_service.schemas.body import answer
 from shared import database
 
 # The revision this code was written for; a database behind it is not ready, one ahead of it is.
@@ -22,11 +23,15 @@ router = APIRouter(tags=["health"])
 class AliveOut(BaseModel):
     """The process answers."""
 
+    model_config = answer({"status": "alive"})
+
     status: Literal["alive"]
 
 
 class ReadyOut(BaseModel):
     """What this handler can reach; Redis is not required."""
+
+    model_config = answer({"status": "ready", "postgres": "ok", "redis": "ok"})
 
     status: Literal["ready", "not ready"]
     postgres: Literal["ok", "unreachable", "not migrated"]

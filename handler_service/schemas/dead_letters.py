@@ -25,9 +25,11 @@ def _check_host(text: str) -> str:
 
 
 Host = Annotated[
-    str, Field(min_length=1, max_length=HOST_CHARACTERS_MAX + 2), AfterValidator(_check_host)
+    str,
+    Field(min_length=1, max_length=HOST_CHARACTERS_MAX + 2, examples=["example.com"]),
+    AfterValidator(_check_host),
 ]
-_JobId = Annotated[int, Field(ge=1, le=ID_MAX)]
+_JobId = Annotated[int, Field(ge=1, le=ID_MAX, examples=[17])]
 _STATE = (
     "`failed`: attempts exhausted, or refused for good. `uncertain`: at most once, and unknown."
 )
@@ -39,8 +41,10 @@ class DeadLetterPage(Page):
     """Which dead letters to list."""
 
     state: MayBeLeftOut[State] = Field(None, description=_STATE)
-    from_: MayBeLeftOut[Instant] = Field(None, alias="from", description=_FROM)
-    to: MayBeLeftOut[Instant] = Field(None, description=_TO)
+    from_: MayBeLeftOut[Instant] = Field(
+        None, alias="from", examples=["2026-11-21T09:00:00Z"], description=_FROM
+    )
+    to: MayBeLeftOut[Instant] = Field(None, examples=["2026-11-21T10:00:00Z"], description=_TO)
     host: MayBeLeftOut[Host] = Field(None, description=_HOST)
 
 
@@ -62,8 +66,10 @@ class ReplayIn(Body):
     )
 
     state: MayBeLeftOut[State] = Field(None, description=_STATE)
-    from_: MayBeLeftOut[Instant] = Field(None, alias="from", description=_FROM)
-    to: MayBeLeftOut[Instant] = Field(None, description=_TO)
+    from_: MayBeLeftOut[Instant] = Field(
+        None, alias="from", examples=["2026-11-21T09:00:00Z"], description=_FROM
+    )
+    to: MayBeLeftOut[Instant] = Field(None, examples=["2026-11-21T10:00:00Z"], description=_TO)
     host: MayBeLeftOut[Host] = Field(None, description=_HOST)
     job_id: MayBeLeftOut[_JobId] = Field(None, description="The job.")
 

@@ -42,7 +42,7 @@ EventId = Annotated[
     Field(max_length=64, examples=["1795252202000-0.1"]),
     AfterValidator(_check_place),
 ]
-_JobId = Annotated[int, Field(ge=1, le=ID_MAX), BeforeValidator(_read_id)]
+_JobId = Annotated[int, Field(ge=1, le=ID_MAX, examples=[17]), BeforeValidator(_read_id)]
 
 
 class EventsIn(Body):

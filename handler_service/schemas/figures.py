@@ -68,10 +68,12 @@ class StatsQuery(Body):
     from_: MayBeLeftOut[Instant] = Field(
         None,
         alias="from",
+        examples=["2026-11-21T09:00:00Z"],
         description="Ended at this instant or later (RFC 3339); a day before `to`, if left out.",
     )
     to: MayBeLeftOut[Instant] = Field(
         None,
+        examples=["2026-11-21T10:00:00Z"],
         description="Ended before this instant (RFC 3339); now, if left out. 31 days after `from` "
         "at most.",
     )
@@ -156,7 +158,11 @@ class StatsOut(BaseModel):
         }
     )
 
-    from_: str = Field(alias="from", description="The first instant that counts.")
+    from_: str = Field(
+        alias="from",
+        examples=["2026-11-21T09:00:00Z"],
+        description="The first instant that counts.",
+    )
     to: str = Field(description="The first instant after those that count.")
     data: list[StatsRowOut] = Field(description="A row for each group that anything happened in.")
 

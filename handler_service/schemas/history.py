@@ -38,9 +38,14 @@ class ExecutionPage(Page):
     user: MayBeLeftOut[User] = Field(None, description="Whose jobs.")
     host: MayBeLeftOut[Host] = Field(None, description="The host of the URL.")
     from_: MayBeLeftOut[Instant] = Field(
-        None, alias="from", description="Ended at this instant or later (RFC 3339)."
+        None,
+        alias="from",
+        examples=["2026-11-21T09:00:00Z"],
+        description="Ended at this instant or later (RFC 3339).",
     )
-    to: MayBeLeftOut[Instant] = Field(None, description="Ended before this instant (RFC 3339).")
+    to: MayBeLeftOut[Instant] = Field(
+        None, examples=["2026-11-21T10:00:00Z"], description="Ended before this instant (RFC 3339)."
+    )
 
 
 class ExecutionOut(BaseModel):

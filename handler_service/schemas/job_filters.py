@@ -25,7 +25,11 @@ def _check_label(text: str) -> str:
     return text
 
 
-Label = Annotated[str, Field(max_length=LABEL_CHARACTERS_MAX), AfterValidator(_check_label)]
+Label = Annotated[
+    str,
+    Field(max_length=LABEL_CHARACTERS_MAX, examples=["team:billing"]),
+    AfterValidator(_check_label),
+]
 
 
 class JobFilter(Body):
@@ -45,10 +49,15 @@ class JobFilter(Body):
     )
     host: MayBeLeftOut[Host] = Field(None, description="The host of the URL.")
     from_: MayBeLeftOut[Instant] = Field(
-        None, alias="from", description="The instant of the list is this one or later (RFC 3339)."
+        None,
+        alias="from",
+        examples=["2026-11-21T09:00:00Z"],
+        description="The instant of the list is this one or later (RFC 3339).",
     )
     to: MayBeLeftOut[Instant] = Field(
-        None, description="The instant of the list is before this one (RFC 3339)."
+        None,
+        examples=["2026-11-21T10:00:00Z"],
+        description="The instant of the list is before this one (RFC 3339).",
     )
 
 

@@ -20,11 +20,11 @@ def read_digits(text: Any) -> Any:
 
 
 Limit = Annotated[int, Field(ge=1, le=PAGE_ITEMS_MAX), BeforeValidator(read_digits)]
-_Cursor = Annotated[str, Field(max_length=128)]
+Cursor = Annotated[str, Field(max_length=128, examples=["MTc"])]
 
 
 class Page(Body):
     """Where in a list to go on, and how far."""
 
     limit: Limit = Field(50, description="Items on a page.")
-    cursor: MayBeLeftOut[_Cursor] = Field(None, description="`next_cursor` of the page before.")
+    cursor: MayBeLeftOut[Cursor] = Field(None, description="`next_cursor` of the page before.")

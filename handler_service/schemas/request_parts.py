@@ -25,6 +25,7 @@ DURATION_CHARACTERS_MAX = 64
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 WITHOUT_PAYLOAD = frozenset({"GET", "HEAD"})  # RFC 9110, 9.3.1: content of a GET has no meaning
 
+BLANK_OR_CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f]")
 AUTHORITY = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)  # RFC 3986, 3.2
 # RFC 1035, 2.3.4: a resolver cannot even ask for a longer name or label.
 HOST_CHARACTERS_MAX = 253
@@ -64,7 +65,7 @@ def check_url(text: str) -> str:
     one host to us and another to the client. That parser drops tabs and line breaks, mends missing
     slashes and skips superfluous ones; we refuse those instead.
     """
-    if any(character <= " " or "\x7f" <= character <= "\x9f" for character in text):
+    if BLANK_OR_CONTROL.search(text):
         raise refuse("url", "Must not be blank or hold spaces, line breaks or control characters")
     found = AUTHORITY.match(text)
     if found is None:

@@ -1,11 +1,12 @@
 """A schedule on the wire: the words of an older contract, `jobId` among them."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from handler_service.schemas.body import Body, MayBeLeftOut, answer
+from handler_service.schemas.page import Cursor
 from handler_service.schemas.request_parts import Method, WebhookUrl
 from handler_service.schemas.webhooks import WebhookIn
 from shared.recurrence import Recurrence
@@ -18,7 +19,6 @@ METHOD: Method = "POST"
 EVERY_SECONDS = {"daily": 86_400, "weekly": 604_800}
 
 Recurring = Literal["none", "daily", "weekly"]
-_Cursor = Annotated[str, Field(max_length=128)]
 _EXAMPLE: dict[str, Any] = {"payload": "cool stuff", "minute": 29_888_640, "recurring": "daily"}
 _URL = {"url": "https://example.com/hook"}
 
@@ -107,6 +107,6 @@ class ScheduleList(RootModel[list[ScheduleOut]]):
 class SchedulePage(Body):
     """Where in the list to go on."""
 
-    cursor: MayBeLeftOut[_Cursor] = Field(
+    cursor: MayBeLeftOut[Cursor] = Field(
         None, description="For those who follow `Link`: where the answer before ended."
     )

@@ -26,9 +26,19 @@ from shared.runs.policy import DEFAULT_POLICY
 LATENESS_SECONDS_MAX = 366 * 86_400
 LABELS_MAX = 20
 
-User = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+User = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", examples=["anna"])
+]
 # Such as stands in a path without being escaped.
-Key = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._:@~+=-]*$")]
+Key = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9._:@~+=-]*$",
+        examples=["monthly-report"],
+    ),
+]
 _LabelName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]*$")]
 _LabelValue = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 

@@ -270,7 +270,9 @@ def test_what_goes_well_is_described_with_an_example_and_its_headers() -> None:
             elif path == "/jobs/export":
                 [line] = answer["content"]["application/x-ndjson"]["example"].splitlines()
                 JobIn.model_validate_json(line)
-            elif "health" not in operation["tags"] and "content" in answer:
+            elif path == "/metrics":
+                assert answer["content"].keys() == {"text/plain"}
+            elif "content" in answer:
                 schema = resolve(answer["content"]["application/json"]["schema"]["$ref"])
                 assert schema.get("examples"), (path, method)
 
@@ -322,6 +324,16 @@ def test_what_a_request_may_say_in_its_headers_is_described() -> None:
         ("/jobs/{job_id}", "delete"): {"If-Match"},
         ("/events", "get"): {"last-event-id"},
     }
+
+
+def test_a_parameter_is_described_with_an_example() -> None:
+    for path, method, operation in operations():
+        for each in operation.get("parameters", []):
+            schema = each["schema"]
+            known = {"example", "examples"} & each.keys()
+            known |= {"examples", "default", "enum"} & schema.keys()
+            known |= {"examples", "enum"} & schema.get("items", {}).keys()
+            assert known, (path, method, each["name"])
 
 
 def test_the_framework_s_own_errors_are_not_promised() -> None:
