@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from executor_service.lease import Lease
 from executor_service.lock import ClaimLock
-from executor_service.occur import let_occur
+from executor_service.occur import Occurred, let_occur
 from shared import database, wakeup
 from shared.events import Event
 from shared.runs import moves
@@ -175,18 +175,20 @@ class Claimer:
         CLAIM_SECONDS.observe(monotonic() - started)
         BATCH.observe(len(now) + len(backlog))
         CLAIMED.inc(len(now) + len(backlog))
-        return bool(occurred) or len(now) == for_now or 0 < len(backlog) == for_backlog
+        if occurred.due_in_seconds is not None:
+            self.poll_within(occurred.due_in_seconds)
+        return bool(occurred.dealt_with) or len(now) == for_now or 0 < len(backlog) == for_backlog
 
-    async def _let_occur(self, connection: database.Connection, told: list[Event]) -> int:
+    async def _let_occur(self, connection: database.Connection, told: list[Event]) -> Occurred:
         """Let next occurrences occur: those that are on time, and then what is overdue."""
         settings = self._settings
         windows = (
             (ON_TIME_SECONDS, settings.claim_ahead_seconds, settings.claim_batch),
             (EVER_SECONDS, -ON_TIME_SECONDS, OVERDUE_AT_ONCE),
         )
-        occurred = 0
+        count, due_in = 0, None
         for late, ahead, most in windows:
-            occurred += await let_occur(
+            occurred = await let_occur(
                 connection,
                 late_seconds=late,
                 ahead_seconds=ahead,
@@ -194,7 +196,9 @@ class Claimer:
                 most=most,
                 told=told,
             )
-        return occurred
+            count += occurred.dealt_with
+            due_in = due_in if occurred.due_in_seconds is None else occurred.due_in_seconds
+        return Occurred(count, due_in)
 
     async def _claim(
         self, connection: database.Connection, late: float, ahead: float, most: int

@@ -39,6 +39,12 @@ MICROSECOND = timedelta(microseconds=1)
 log = structlog.stdlib.get_logger(__name__)
 
 
+class Early(NamedTuple):
+    """Whether the run before it is still at it then is to be seen when it is due."""
+
+    head: Head
+
+
 class Waiting(NamedTuple):
     """It comes after the run that is still at it."""
 
@@ -52,7 +58,14 @@ class NotActive(NamedTuple):
     is_broken: bool = False
 
 
-Decision = Occurrence | PassedOver | Waiting | NotActive
+Decision = Occurrence | PassedOver | Early | Waiting | NotActive
+
+
+class Occurred(NamedTuple):
+    """How many next occurrences were dealt with, and when the first of the others is due."""
+
+    dealt_with: int
+    due_in_seconds: float | None
 
 
 async def let_occur(
@@ -63,28 +76,28 @@ async def let_occur(
     missed_after_seconds: float,
     most: int,
     told: list[Event] | None = None,
-) -> int:
+) -> Occurred:
     """Deal with the next occurrences due in a window around now, in the caller's transaction.
 
-    Answers how many there were. What occurs may be claimed by the caller's next statement. `told`
+    What occurs may be claimed by the caller's next statement. `told`
     gathers what is to be told once the caller has committed.
     """
     heads = await moves.heads(
         connection, late_seconds=late_seconds, ahead_seconds=ahead_seconds, most=most
     )
     if not heads:
-        return 0
+        return Occurred(0, None)
     # Most rules are reckoned in microseconds, and some in milliseconds: not in the event loop.
     decisions = await asyncio.to_thread(
         lambda: [decide(head, missed_after_seconds=missed_after_seconds) for head in heads]
     )
     owners = {head.job_id: head.application_id for head in heads}
-    # Beyond the window: a poll goes on until nothing in it is left.
-    wait_seconds = WAIT_SECONDS + max(0.0, ahead_seconds)
-    moved = await _move(connection, decisions, owners, wait_seconds=wait_seconds)
+    moved = await _move(connection, decisions, owners)
     if told is not None:
         told += moved
-    return len(heads)
+    early = [each.head for each in decisions if isinstance(each, Early)]
+    due_in = min(((head.due_at - head.now) / 1e6 for head in early), default=None)
+    return Occurred(len(heads) - len(early), due_in)
 
 
 def decide(head: Head, *, missed_after_seconds: float) -> Decision:
@@ -94,11 +107,11 @@ def decide(head: Head, *, missed_after_seconds: float) -> Decision:
     try:
         rule = Recurrence.read(head.recurrence)
         spread_seconds = rule.spread_seconds(head.job_id)
+        if put_off := _put_off(head, rule):
+            return put_off
         passed, next_for = _missed(head, rule, spread_seconds, missed_after_seconds)
         if passed:
             return _pass_over(head, passed, next_for, spread_seconds, MISSED)
-        if head.is_busy and rule.overlap is Overlap.QUEUE:
-            return Waiting(head)
         next_for = _after(rule, head.scheduled_for)
     except Exception:
         # It was reckoned when the job was made; so this is a row that another hand wrote, or a
@@ -109,7 +122,17 @@ def decide(head: Head, *, missed_after_seconds: float) -> Decision:
         return _pass_over(head, [head.scheduled_for], next_for, spread_seconds, OVERLAPS)
     if rule.max_runs is not None and head.runs_begun + 1 >= rule.max_runs:
         next_for = None
-    return Occurrence(head.job_id, head.scheduled_for, next_for, spread_seconds)
+    queues = rule.overlap is Overlap.QUEUE
+    return Occurrence(head.job_id, head.scheduled_for, next_for, spread_seconds, queues)
+
+
+def _put_off(head: Head, rule: Recurrence) -> Decision | None:
+    """Say what keeps an occurrence beside a run that is still at it from being decided on now."""
+    if not head.is_busy or rule.overlap is Overlap.ALLOW:
+        return None
+    if head.due_at > head.now:
+        return Early(head)
+    return Waiting(head) if rule.overlap is Overlap.QUEUE else None
 
 
 def _missed(
@@ -119,9 +142,12 @@ def _missed(
 
     Missed is what is overdue by `missed_after_seconds`. Then all that is due by now counts, and the
     newest of it are caught up with, as many as the job wants; the others are passed over, in steps.
+    One that waited for a run was not missed meanwhile.
     """
     spread, patience = int(spread_seconds * 1e6), int(missed_after_seconds * 1e6)
-    if head.scheduled_for + spread >= head.now - patience:
+    waited = rule.overlap is Overlap.QUEUE
+    due_at = max(head.scheduled_for + spread, head.due_at if waited else 0)
+    if due_at >= head.now - patience:
         return [], None
     kept = CAUGHT_UP_MAX[rule.catch_up]
     horizon = head.now - spread - (patience if rule.catch_up is CatchUp.NONE else 0)
@@ -159,8 +185,6 @@ async def _move(
     connection: database.Connection,
     decisions: Sequence[Decision],
     owners: Mapping[int, int],
-    *,
-    wait_seconds: float,
 ) -> list[Event]:
     """Make the moves that were decided; answer what there is to tell of it."""
     told: list[Event] = []
@@ -179,7 +203,7 @@ async def _move(
             told += [of_run("run.skipped", owner, each.job_id, passed) for passed in each.passed]
             told += _planned(each, owner)
     if waiting:
-        await moves.wait(connection, waiting, seconds=wait_seconds)
+        await moves.wait(connection, waiting, seconds=WAIT_SECONDS)
     stopped = [each for each in decisions if isinstance(each, NotActive)]
     return told + await _stop(connection, stopped)
 

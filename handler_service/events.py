@@ -87,7 +87,10 @@ async def listen_to_events(
     request: Request,
     wanted: Annotated[EventsIn, Query()],
     last_event_id: Annotated[
-        EventId | None, Header(description="The id of the last event that was heard.")
+        EventId | None,
+        Header(
+            description="The id of the last event that was heard.", examples=["1795252202000-0.1"]
+        ),
     ] = None,
 ) -> Response:
     """Hear of each change of a run's and a job's state within a fraction of a second.

@@ -1,5 +1,6 @@
 """`/jobs/{id}`: change it, end it, pause and resume it, call it now."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +11,7 @@ from handler_service.context import Context
 from handler_service.jobs import ETAG, answer_job
 from handler_service.openapi import header_parameter, json_body, problems
 from handler_service.paths import JobId
-from handler_service.planning import Planned
+from handler_service.planning import Going, Planned
 from handler_service.present_jobs import Present
 from handler_service.problems import (
     InvalidRequest,
@@ -29,7 +30,7 @@ from handler_service.schemas.when import FIELDS, KINDS, RECURRING, check_one_way
 from handler_service.transaction import Creator
 from handler_service.violations import Violation
 from shared.database import Connection
-from shared.events import of_job, of_run, of_runs
+from shared.events import Event, of_job, of_run, of_runs
 from shared.recurrence import Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
@@ -46,6 +47,15 @@ where id = %(job_id)s and state = 'active'
 _ACTIVATE = b"""
 update jobs set state = 'active', version = version + 1, updated_at = now()
 where id = %(job_id)s and state = 'paused'
+"""
+_LOCK_HELD = b"""
+select from schedules where job_id = %(job_id)s and due_at = 'infinity' for update
+"""
+# Nothing is left to run of it: it is ended in name too, and gives its key away.
+_END = b"""
+update jobs set state = 'ended', version = version + 1, updated_at = now()
+where id = %(job_id)s and state <> 'ended'
+    and not exists (select from schedules where schedules.job_id = jobs.id)
 """
 
 router = APIRouter(tags=["jobs"])
@@ -72,11 +82,18 @@ async def edit_job(request: Request, job_id: JobId) -> Response:
     async with present_jobs.held(context, job_id, request=request) as (connection, present):
         if present.state == JobState.ENDED:
             raise JobHasEnded(job_id)
-        edit, planned = await _edit(context, connection, wanted, present)
-        await make(connection, present, edit, application_id=context.application_id)
+        delay_seconds = 0.0
+
+        async def change(present: Present) -> Edit:
+            nonlocal delay_seconds
+            edit, planned = await _edit(context, connection, wanted, present)
+            delay_seconds = 0.0 if planned is None else planned.delay_seconds
+            return edit
+
+        await make(connection, present, change, application_id=context.application_id)
     context.events.tell([of_job("job.changed", context.application_id, job_id)])
     # Without a new instant too: a claim may have passed over the run while it was being changed.
-    context.announcer.due_in(0.0 if planned is None else planned.delay_seconds)
+    context.announcer.due_in(delay_seconds)
     return await answer_job(context, job_id)
 
 
@@ -92,13 +109,19 @@ async def edit_job(request: Request, job_id: JobId) -> Response:
 async def delete_job(request: Request, job_id: JobId) -> Response:
     """Cancel what is pending of a job and end it. Its history stays.
 
-    A run that is executing goes on. When nothing else was pending, that is a 409.
+    A run that is executing goes on. When nothing else was pending, that is a 409. A job whose runs
+    are over gives its key away.
     """
     context = Context.of(request)
     async with present_jobs.held(context, job_id, request=request) as (connection, present):
+        told: list[Event] = []
         cancelled = await _cancel(context, connection, job_id)
         if not cancelled and present.state != JobState.ENDED:
-            raise JobHasBegun(job_id)
+            ended = await connection.execute(_END, {"job_id": job_id})
+            if not ended.rowcount:
+                raise JobHasBegun(job_id)
+            told = [of_job("job.ended", context.application_id, job_id)]
+    context.events.tell(told)
     _tell_cancelled(context, job_id, cancelled)
     return Response(status_code=204)
 
@@ -137,10 +160,14 @@ async def resume_job(request: Request, job_id: JobId) -> Response:
     A run whose instant is over runs now; of missed occurrences, as many as the job catches up with.
     """
     context = Context.of(request)
-    was_paused = await _set_state(context, job_id, _ACTIVATE)
-    async with context.pool.connection() as connection:
+    async with present_jobs.held(context, job_id) as (connection, present):
+        if present.state == JobState.ENDED:
+            raise JobHasEnded(job_id)
+        # Runs before their job, as everyone locks them; what is held, no claim touches.
+        await connection.execute(_LOCK_HELD, {"job_id": job_id})
+        cursor = await connection.execute(_ACTIVATE, {"job_id": job_id})
         await moves.resume(connection, job_id=job_id)
-    if was_paused:
+    if cursor.rowcount:
         context.events.tell([of_job("job.resumed", context.application_id, job_id)])
     context.announcer.due_in(0.0)
     return await answer_job(context, job_id)
@@ -176,15 +203,34 @@ async def trigger_job(request: Request, job_id: JobId) -> Response:
     return await idempotency.answer_once(request, context, b"", make)
 
 
+def going(present: Present) -> Going | None:
+    """Say where a job stands, if it recurs."""
+    return None if present.recurrence is None else Going(present.run_at, present.last_run_for)
+
+
+def _check_runs(planned: Planned, present: Present) -> None:
+    most = None if planned.recurrence is None else planned.recurrence.max_runs
+    if present.recurrence is not None and most is not None and most <= present.runs_begun:
+        detail = f"Must be more than the {present.runs_begun} that it has had; or end the job."
+        raise InvalidRequest([Violation("#/max_runs", detail)])
+
+
 async def make(
-    connection: Connection, present: Present, edit: Edit, *, application_id: int
+    connection: Connection,
+    present: Present,
+    change: Callable[[Present], Awaitable[Edit]],
+    *,
+    application_id: int,
 ) -> None:
-    """Make a change of what has not begun; raises JobHasBegun, and then nothing is changed."""
+    """Make a change of what has not begun; raises JobHasBegun, and then nothing is changed.
+
+    `change` says what changes of a job as it is, again if a claim moved its next occurrence on.
+    """
+    whose = {"job_id": present.job_id, "application_id": application_id}
     for _ in range(TRIES if present.recurrence is not None else 1):
-        if await moves.edit(
-            connection, job_id=present.job_id, application_id=application_id, edit=edit
-        ):
+        if await moves.edit(connection, edit=await change(present), **whose):
             return
+        present = await present_jobs.find(connection, **whose)
     raise JobHasBegun(present.job_id)
 
 
@@ -234,7 +280,8 @@ async def _edit(
     if said := wanted.given_when():
         merged = _merged(said, present)
         now = await clock(connection)
-        planned = await planning.plan(merged, now=now)
+        planned = await planning.plan(merged, now=now, going=going(present))
+        _check_runs(planned, present)
         when = _when_values(said, present, planned)
         values |= when
         changed += [name for name in when if name != "spread_seconds"]
@@ -280,6 +327,7 @@ def _when_values(said: dict[str, Any], present: Present, planned: Planned) -> di
         "run_at": planned.run_at,
         "delay_seconds": None if planned.run_at is not None else planned.delay_seconds,
         "recurrence": document,
+        **({"runs_begun": 0} if rule and present.recurrence is None else {}),
         "spread_seconds": rule.spread_seconds(present.job_id) or None if rule else None,
     }
 

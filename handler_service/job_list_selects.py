@@ -107,9 +107,10 @@ def sieve(shape: Shape) -> Read:
         columns.append(executions.c.scheduled_for)
         conditions += runs.conditions
         fit.append(_last_run)
+    # Runs of one job may be due at one instant, as what is held by a pause is: it is listed once.
+    rows = select(*columns) if is_over else select(*columns).distinct()
     walked = (
-        select(*columns)
-        .where(*conditions)
+        rows.where(*conditions)
         .order_by(*_order(shape, runs.instant, runs.job_id))
         .offset(0)  # so that one table of jobs is made, not one for each partition of history
         .subquery("walked")

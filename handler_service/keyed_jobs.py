@@ -1,12 +1,13 @@
 """`/jobs/by-key/{key}`: create or change a job by a name of the caller's own; restart its delay."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Request, Response
 from psycopg.errors import UniqueViolation
 
-from handler_service import bodies, job_edits, present_jobs
+from handler_service import bodies, job_edits, planning, present_jobs
 from handler_service.context import Context
 from handler_service.jobs import MADE, answer_job, planned_jobs
 from handler_service.openapi import json_body, problems
@@ -19,7 +20,9 @@ from handler_service.problems import (
     KeyTaken,
     Unavailable,
 )
+from handler_service.reads import clock
 from handler_service.rows import job_bytes_max
+from handler_service.schemas.instants import microseconds
 from handler_service.schemas.job_out import JobOut
 from handler_service.schemas.jobs import KeyedJobIn
 from handler_service.violations import Violation
@@ -84,23 +87,26 @@ async def put_job_by_key(request: Request, key: KeyName) -> Response:
     wanted = await bodies.read(request, KeyedJobIn, bytes_max=job_bytes_max(context))
     if wanted.key is not None and wanted.key != key:
         raise InvalidRequest([Violation("#/key", "Must be the key of the path; leave it out.")])
-    [new] = await planned_jobs(context, [wanted], places=["#"])
-    new = new._replace(key=key)
+    new = None
     for _ in range(TRIES):
         job_id = await present_jobs.id_of_key(
             context.pool, key, application_id=context.application_id
         )
+        if job_id is not None and wanted.on_conflict == "error":
+            raise KeyTaken(key)
+        if job_id is not None and wanted.on_conflict == "keep":
+            return await answer_job(context, job_id)
+        if new is None:
+            [planned] = await planned_jobs(context, [wanted], places=["#"])
+            new = planned._replace(key=key)
         if job_id is None:
             try:
                 job_id = (await context.group_commit.create(new)).job_id
             except UniqueViolation:
                 continue
             return await answer_job(context, job_id, status=201)
-        if wanted.on_conflict == "error":
-            raise KeyTaken(key)
-        if wanted.on_conflict != "keep" and not await _change(context, job_id, wanted, new):
-            continue
-        return await answer_job(context, job_id)
+        if await _change(context, job_id, wanted, new):
+            return await answer_job(context, job_id)
     raise Unavailable("Others change the job with this key all the time; try again.")
 
 
@@ -135,12 +141,21 @@ async def replace(connection: Connection, present: Present, new: NewJob) -> None
     values = {name: getattr(new, name) for name in Edit._fields if name in NewJob._fields}
     if new.run_at is not None:
         values["delay_seconds"] = None
-    spread = None
-    if new.recurrence is not None:
-        rule = Recurrence.read(orjson.loads(new.recurrence))
+    values["runs_begun"] = 0
+    rule = None if new.recurrence is None else Recurrence.read(orjson.loads(new.recurrence))
+    now = await clock(connection)
+
+    async def change(present: Present) -> Edit:
+        if rule is None:
+            return Edit(list(values), **values)
+        first = await planning.first_of(rule, now=now, going=job_edits.going(present))
+        if first is None:
+            raise JobHasBegun(present.job_id)
         spread = rule.spread_seconds(present.job_id) or None
-    edit = Edit(list(values), **values, spread_seconds=spread)
-    await _edit_or_rearm(connection, present, edit, new.application_id)
+        anew = values | {"run_at": microseconds(first)}
+        return Edit(list(anew), **anew, spread_seconds=spread)
+
+    await _edit_or_rearm(connection, present, change, new.application_id)
 
 
 async def _expect(context: Context, key: str) -> int:
@@ -157,6 +172,8 @@ async def _change(context: Context, job_id: int, wanted: KeyedJobIn, new: NewJob
             return False
         if wanted.on_conflict == "extend":
             assert new.key is not None  # noqa: S101  # given by the path
+            if present.recurrence is not None:
+                raise JobHasNoDelay(new.key)
             says_delay = wanted.delay is not None
             delay_seconds = new.delay_seconds if says_delay else _delay_of(present, new.key)
             await _restart(connection, present, delay_seconds, context.application_id)
@@ -177,17 +194,22 @@ def _delay_of(present: Present, key: str) -> float:
 async def _restart(
     connection: Connection, present: Present, delay_seconds: float, application_id: int
 ) -> None:
-    edit = Edit(["delay_seconds"], delay_seconds=delay_seconds)
-    await _edit_or_rearm(connection, present, edit, application_id)
+    async def change(_: Present) -> Edit:
+        return Edit(["delay_seconds"], delay_seconds=delay_seconds)
+
+    await _edit_or_rearm(connection, present, change, application_id)
 
 
 async def _edit_or_rearm(
-    connection: Connection, present: Present, edit: Edit, application_id: int
+    connection: Connection,
+    present: Present,
+    change: Callable[[Present], Awaitable[Edit]],
+    application_id: int,
 ) -> None:
+    whose = {"job_id": present.job_id, "application_id": application_id}
     try:
-        await job_edits.make(connection, present, edit, application_id=application_id)
+        await job_edits.make(connection, present, change, application_id=application_id)
     except JobHasBegun:
-        if not await moves.rearm(
-            connection, job_id=present.job_id, application_id=application_id, edit=edit
-        ):
+        edit = await change(await present_jobs.find(connection, **whose))
+        if not await moves.rearm(connection, edit=edit, **whose):
             raise

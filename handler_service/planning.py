@@ -24,6 +24,7 @@ from shared.recurrence import (
 
 # An instant may lie back as far as a request may take to come, and its sender's clock be wrong.
 PAST_SECONDS_MAX = 60.0
+MILLISECOND = timedelta(milliseconds=1)
 LAST_INSTANT = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
@@ -40,13 +41,29 @@ class Planned(NamedTuple):
         return None if self.recurrence is None else self.recurrence.jitter_seconds or None
 
 
-async def plan(said: Mapping[str, Any], *, now: datetime, place: str = "#") -> Planned:
+class Going(NamedTuple):
+    """Where a job that recurs stands; instants in epoch microseconds."""
+
+    next_for: int
+    last_for: int | None  # no occurrence is made twice, nor one before it
+
+
+async def plan(
+    said: Mapping[str, Any], *, now: datetime, place: str = "#", going: Going | None = None
+) -> Planned:
     """Plan a job; `said` has a value, or None, for each of `schemas.when.FIELDS`.
 
-    `now` is the database's clock. Raises InvalidRequest, which points below `place`.
+    `now` is the database's clock; `going` says where a job that recurs already stands. Raises
+    InvalidRequest, which points below `place`.
     """
     if any(said[name] is not None for name in RECURRING):
-        return await _recurring(said, now, place)
+        rule = await recurrence_of(said, now=now, place=place)
+        first = await first_of(rule, now=now, going=going)
+        if first is None:
+            raise _invalid(place, _kind(said), "Never occurs; choose a time that lies ahead.")
+        # Announced when it is soon; its place in the jitter is Postgres's to say.
+        delay_seconds = (first - now).total_seconds()
+        return Planned(instants.microseconds(first), delay_seconds, rule)
     if said["run_at"] is not None:
         return _once(said, now, place)
     delay_seconds = said["delay"] or 0.0
@@ -107,14 +124,23 @@ async def recurrence_of(said: Mapping[str, Any], *, now: datetime, place: str = 
         raise _invalid(place, refusal.field, refusal.message) from None
 
 
-async def _recurring(said: Mapping[str, Any], now: datetime, place: str) -> Planned:
-    rule = await recurrence_of(said, now=now, place=place)
-    first = next_after(rule, now)
-    if first is None:
-        raise _invalid(place, _kind(said), "Never occurs; choose a time that lies ahead.")
-    # Announced when it is soon; its place in the jitter is Postgres's to say.
-    delay_seconds = (first - now).total_seconds()
-    return Planned(instants.microseconds(first), delay_seconds, rule)
+async def first_of(rule: Recurrence, *, now: datetime, going: Going | None) -> datetime | None:
+    """Answer when a sound rule occurs first, from now on.
+
+    For a job that recurs: after what was made of it. What is due and was not made yet, as it waits
+    or is put off, stays if the rule still has it.
+    """
+    if going is None:
+        return await asyncio.to_thread(next_after, rule, now)
+    after = now
+    if going.last_for is not None:
+        after = max(now, instants.from_microseconds(going.last_for))
+    stands = instants.from_microseconds(going.next_for)
+    if stands <= after and (going.last_for is None or going.next_for > going.last_for):
+        found = await asyncio.to_thread(next_after, rule, stands - MILLISECOND)
+        if found == stands:
+            return stands
+    return await asyncio.to_thread(next_after, rule, after)
 
 
 def _checked(rule: Recurrence, now: datetime) -> Recurrence:

@@ -12,7 +12,7 @@ from handler_service import job_lock
 from handler_service.context import Context
 from handler_service.paths import ID_MAX
 from handler_service.problems import JobHasChanged, JobNotFound
-from handler_service.read_parts import ours
+from handler_service.read_parts import microseconds, ours
 from shared.database import Connection, Pool, Read
 from shared.runs.lifecycle import JobState
 from shared.runs.model import jobs
@@ -28,6 +28,9 @@ _PRESENT = Read(
         jobs.c.version,
         jobs.c.delay_seconds,
         jobs.c.contract,
+        microseconds(jobs.c.run_at),
+        microseconds(jobs.c.last_run_for),
+        jobs.c.runs_begun,
     ).where(jobs.c.id == bindparam("job_id", type_=BigInteger), ours)
 )
 _OF_KEY = Read(
@@ -56,6 +59,9 @@ class Present(NamedTuple):
     version: int
     delay_seconds: float | None
     contract: str | None
+    run_at: int  # epoch microseconds; of a job that recurs, its next occurrence
+    last_run_for: int | None  # epoch microseconds
+    runs_begun: int
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from handler_service.job_lists import PAGE_BYTES_MAX
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, JobId
 from handler_service.planning import Planned
+from handler_service.present_jobs import Present
 from handler_service.problems import InvalidRequest, JobHasBegun, JobNotFound
 from handler_service.reads import clock
 from handler_service.schedule_reads import CONTRACT, Place, Schedule
@@ -164,7 +165,11 @@ async def put_schedule(request: Request, job_id: JobId) -> Response:
                 raise JobNotFound(job_id)
             planned = _planned(wanted, now=await clock(connection))
             edit = _edit(context, wanted, planned)
-            await job_edits.make(connection, present, edit, **whose)
+
+            async def change(_: Present) -> Edit:
+                return edit
+
+            await job_edits.make(connection, present, change, **whose)
             told = [of_job("job.changed", context.application_id, job_id)]
             if wanted.immediate:
                 run = await moves.trigger(connection, job_id=job_id, **whose)

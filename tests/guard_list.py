@@ -56,6 +56,25 @@ STATEMENTS = (
     *[guard for name in ("doubt", "skip", "release") for guard in _of_a_claim(name)],
     _sql("occur", "it is the next one", "        and schedules.is_next\n"),
     _occurrence("occur.sql", "its job is active", " and jobs.state = 'active'", "", "looked_at"),
+    *[
+        _occurrence(f"{name}.sql", "a paused job waits", "jobs.state = 'paused')", "false)", which)
+        for name, which in (
+            ("retry", "goes_back_to_wait and retry"),
+            ("release", "goes_back_to_wait and release"),
+            ("rescue", "goes_back_to_wait and rescue"),
+            ("rescue_unsent", "goes_back_to_wait and rescue_unsent"),
+        )
+    ],
+    _occurrence(
+        "resume.sql", "its job is active", " and jobs.state = 'active'", "", "goes_back_to_wait"
+    ),
+    _occurrence(
+        "edit.sql",
+        "an occurrence is not made twice",
+        "            or %(run_at)s > ",
+        "            or true or %(run_at)s > ",
+        "not_made_again",
+    ),
     _sql("wait", "it is the next one", "    and schedules.is_next\n"),
     _sql("pass_over", "it is the next one", "        and is_next\n"),
     _sql("hold", "it is pending", " and state = 'pending'\n", "\n"),
@@ -638,10 +657,10 @@ OUTSIDE = (
         (KEYS_OUTAGES, "-k", "stands_still"),
     ),
     Guard(
-        "handler_service/timers.py",
+        "handler_service/job_edits.py",
         "a cancel waits for an edit under way",
-        "cancelled = await moves.cancel(connection, job_id=timer_id, **whose)\n    if",
-        "pass\n    if",
+        "            cancelled = await moves.cancel(connection, **whose)\n    while",
+        "            pass\n    while",
         ("tests/acceptance/test_timer_edits.py",),
     ),
 )

@@ -43,6 +43,7 @@ CHANGEABLE = {
     "labels": "::jsonb",
     "recurrence": "::jsonb",
     "max_lateness_seconds": "",
+    "runs_begun": "",
 }
 _FORGET_LABELS = b"delete from job_labels where job_id = %(job_id)s"
 _LABEL = b"""
@@ -129,6 +130,7 @@ class Edit(NamedTuple):
     recurrence: str | None = None
     max_lateness_seconds: float | None = None
     spread_seconds: float | None = None
+    runs_begun: int | None = None  # 0: `max_runs` counts anew
 
 
 class Head(NamedTuple):
@@ -136,6 +138,7 @@ class Head(NamedTuple):
 
     job_id: int
     scheduled_for: int  # epoch microseconds
+    due_at: int  # epoch microseconds
     now: int  # epoch microseconds, of the database's clock
     job_state: str
     recurrence: dict[str, Any]  # for `Recurrence.read`
@@ -151,6 +154,7 @@ class Occurrence(NamedTuple):
     scheduled_for: int  # epoch microseconds
     next_for: int | None  # epoch microseconds; None: it was the last
     spread_seconds: float
+    queues: bool = False  # the one after it waits for it, and is not missed meanwhile
 
 
 class PassedOver(NamedTuple):
@@ -348,6 +352,7 @@ async def occur(connection: Connection, occurrences: Sequence[Occurrence]) -> li
         "scheduled_fors": _array([each.scheduled_for for each in occurrences]),
         "next_fors": _array([each.next_for for each in occurrences]),
         "spreads": _array([each.spread_seconds for each in occurrences]),
+        "queues": _array([each.queues for each in occurrences]),
     }
     return await _record(connection, "occur", values)
 

@@ -79,7 +79,7 @@ class Week:
                     most=500,
                 )
             claims += claimed
-            if not occurred and not claimed:
+            if not occurred.dealt_with and not claimed:
                 return claims
 
     async def crashes_in_a_claim(self) -> None:

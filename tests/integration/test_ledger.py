@@ -83,7 +83,7 @@ async def test_an_occurrence_accepts_the_one_after_it(pool: Pool) -> None:
         assert await moves.occur(connection, [Occurrence(job_id, first, second, 0.0)])
         assert await counted(connection) == {"accepted": 2, "pending": 2}
         assert not await moves.occur(connection, [Occurrence(job_id, first, second, 0.0)])
-        head = Head(job_id, second, 0, "active", {}, 0, True, 1)
+        head = Head(job_id, second, 0, 0, "active", {}, 0, True, 1)
         assert await moves.wait(connection, [head], seconds=1.0)
         assert await counted(connection) == {"accepted": 2, "pending": 2}
         assert await moves.occur(connection, [Occurrence(job_id, second, None, 0.0)])

@@ -655,7 +655,7 @@ async def make(  # noqa: C901, PLR0911, PLR0912  # one per move
                 occurrence = Occurrence(claim.job_id, claim.scheduled_for, None, 0.0)
                 return bool(await moves.occur(connection, [occurrence]))
             case "wait":
-                head = Head(claim.job_id, claim.scheduled_for, 0, "active", {}, 0, True, 1)
+                head = Head(claim.job_id, claim.scheduled_for, 0, 0, "active", {}, 0, True, 1)
                 return bool(await moves.wait(connection, [head], seconds=1.0))
             case "pass_over":
                 passed = [claim.scheduled_for]

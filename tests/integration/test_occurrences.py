@@ -11,6 +11,7 @@ from executor_service.occur import (
     MISSED,
     OVERLAPS,
     PASSED_MAX,
+    Early,
     NotActive,
     Waiting,
     decide,
@@ -20,8 +21,8 @@ from shared.database import Pool
 from shared.recurrence import CatchUp, Overlap, Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import Delivery
-from shared.runs.moves import Head, NewJob, Occurrence, PassedOver
-from tests.conftest import MakeExecutor
+from shared.runs.moves import Attempt, Edit, Head, NewJob, Occurrence, PassedOver
+from tests.conftest import MakeExecutor, MakeRun
 from tests.integration.test_moves import claim_all, run_sql, snapshot
 
 NOON = 1_795_608_000_000_000  # 2026-11-25T12:00:00Z
@@ -34,7 +35,9 @@ def a_head(
     rule: Recurrence = MINUTELY, *, overdue: float = 0.0, at: int = NOON, **changes: Any
 ) -> Head:
     """The occurrence of noon, looked at so many seconds after it."""
-    plain = Head(1, at, at + int(overdue * 1e6), "active", json.loads(rule.document()), 0, False, 1)
+    plain = Head(
+        1, at, at, at + int(overdue * 1e6), "active", json.loads(rule.document()), 0, False, 1
+    )
     return plain._replace(**changes)
 
 
@@ -93,10 +96,28 @@ def test_while_the_run_before_is_outstanding_an_occurrence_does_as_its_job_says(
     occurs = Occurrence(1, NOON, NOON + MINUTE, 0.0)
     assert decided(Overlap.ALLOW, is_busy=True) == occurs
     assert decided(Overlap.SKIP, is_busy=False) == occurs
-    assert decided(Overlap.QUEUE, is_busy=False) == occurs
+    assert decided(Overlap.QUEUE, is_busy=False) == occurs._replace(queues=True)
     skipped = PassedOver(1, NOON, [NOON], NOON + MINUTE, 0.0, OVERLAPS)
     assert decided(Overlap.SKIP, is_busy=True) == skipped
     assert isinstance(decided(Overlap.QUEUE, is_busy=True), Waiting)
+
+
+def test_whether_the_run_before_is_still_at_it_is_asked_when_the_occurrence_is_due() -> None:
+    for overlap in (Overlap.SKIP, Overlap.QUEUE):
+        rule = Recurrence(cron="* * * * *", overlap=overlap)
+        ahead = a_head(rule, overdue=-0.5, is_busy=True)
+        assert decide(ahead, missed_after_seconds=PATIENCE) == Early(ahead)
+
+
+def test_an_occurrence_that_waited_for_a_run_was_not_missed() -> None:
+    rule = Recurrence(cron="* * * * *", overlap=Overlap.QUEUE, catch_up=CatchUp.NONE)
+    waits = a_head(rule, overdue=300, is_busy=True)
+    assert decide(waits, missed_after_seconds=PATIENCE) == Waiting(waits)
+    waited = a_head(rule, overdue=300, due_at=NOON + 299_000_000)
+    occurs = Occurrence(1, NOON, NOON + MINUTE, 0.0, queues=True)
+    assert decide(waited, missed_after_seconds=PATIENCE) == occurs
+    left_alone = a_head(rule, overdue=300, due_at=NOON + 200_000_000)
+    assert isinstance(decide(left_alone, missed_after_seconds=PATIENCE), PassedOver)
 
 
 def test_a_job_that_has_run_as_often_as_it_may_has_no_next_occurrence() -> None:
@@ -166,9 +187,10 @@ def make_recurring(pool: Pool) -> MakeJob:
 
 async def occur(pool: Pool) -> int:
     async with pool.connection() as connection, connection.transaction():
-        return await let_occur(
+        occurred = await let_occur(
             connection, late_seconds=1e9, ahead_seconds=1.2, missed_after_seconds=30.0, most=100
         )
+        return occurred.dealt_with
 
 
 EVERY_HOUR = Recurrence(every_seconds=3_600, anchor=datetime(2026, 1, 1, tzinfo=UTC))
@@ -197,9 +219,10 @@ async def test_a_crash_between_occurrence_and_commit_leaves_all_as_it_was(
     await make_recurring(EVERY_HOUR)
     before = await snapshot(pool)
     async with pool.connection() as connection, connection.transaction(force_rollback=True):
-        assert await let_occur(
+        occurred = await let_occur(
             connection, late_seconds=1e9, ahead_seconds=1.2, missed_after_seconds=30.0, most=100
         )
+        assert occurred.dealt_with == 1
     assert await snapshot(pool) == before
 
 
@@ -214,9 +237,9 @@ async def test_two_executors_at_once_make_one_next_occurrence(
         "most": 100,
     }
     async with pool.connection() as one, pool.connection() as other, one.transaction():
-        assert await let_occur(one, **window) == 1
+        assert (await let_occur(one, **window)).dealt_with == 1
         async with other.transaction():
-            assert await let_occur(other, **window) == 0
+            assert (await let_occur(other, **window)).dealt_with == 0
     assert len((await snapshot(pool))["schedules"]) == 2
 
 
@@ -311,3 +334,49 @@ async def test_a_broken_recurrence_pauses_its_job_and_others_go_on(
     held = {row["job_id"] for row in after["schedules"] if row["due_at"] == "infinity"}
     assert held == {broken}
     assert len([row for row in after["schedules"] if row["job_id"] == sound]) == 2
+
+
+async def test_an_occurrence_that_was_made_is_not_made_again_by_a_change(
+    pool: Pool, make_recurring: MakeJob
+) -> None:
+    job_id = await make_recurring(EVERY_HOUR)
+    [before] = (await snapshot(pool))["schedules"]
+    made_at = round(before["scheduled_for"].timestamp() * 1e6)
+    assert await occur(pool) == 1
+    async with pool.connection() as connection:
+        for instant, expected in ((made_at, None), (made_at + 1_000, made_at + 1_000)):
+            edit = Edit(["run_at", "recurrence"], run_at=instant, recurrence=EVERY_HOUR.document())
+            changed = await moves.edit(connection, job_id=job_id, application_id=1, edit=edit)
+            assert changed == expected
+
+
+@pytest.mark.parametrize("move", ["retry", "release", "rescue", "rescue_unsent"])
+async def test_a_run_of_a_paused_job_goes_back_to_wait_until_it_is_resumed(
+    pool: Pool, make_run: MakeRun, make_executor: MakeExecutor, move: str
+) -> None:
+    """In the rescue of what is certainly unsent, the run was due after the lease's end."""
+    job_id = await make_run(due_in=100.0 if move == "rescue_unsent" else -120.0)
+    executor_id = await make_executor(claim_ahead_seconds=200.0)
+    async with pool.connection() as connection:
+        claims = await moves.claim(
+            connection,
+            executor_id=str(executor_id),
+            late_seconds=1e9,
+            ahead_seconds=200.0,
+            most=9,
+        )
+        await connection.execute("update jobs set state = 'paused'")
+        await connection.execute("update executors set heartbeat_at = now() - interval '1 minute'")
+        if move == "retry":
+            failed = Attempt(claims[0], 0.0, 0.0, 0.0, error="x", retry_in_seconds=1.0)
+            assert await moves.retry(connection, [failed]) == [job_id]
+        elif move == "release":
+            assert await moves.release(connection, claims) == [job_id]
+        else:
+            moved = await moves.rescue(connection, executor_id=str(await make_executor()))
+            assert [run.job_id for run in moved[move]] == [job_id]
+        cursor = await connection.execute("select due_at::text from schedules")
+        assert await cursor.fetchall() == [("infinity",)]
+        assert not await moves.resume(connection, job_id=job_id), "it is paused"
+        await connection.execute("update jobs set state = 'active'")
+        assert await moves.resume(connection, job_id=job_id)

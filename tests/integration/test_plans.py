@@ -158,7 +158,7 @@ async def test_what_occurs_is_read_from_the_index_of_next_occurrences(
 
 ONE = {"job_ids": [5], "scheduled_fors": [5]}
 OF_A_JOB = {
-    "occur": {**ONE, "next_fors": [6], "spreads": [0.0]},
+    "occur": {**ONE, "next_fors": [6], "spreads": [0.0], "queues": [False]},
     "wait": {**ONE, "seconds": 1.0},
     "pass_over": {
         "job_id": 5,

@@ -2,7 +2,7 @@
 -- The run's row is replaced, never updated in place: a claim whose snapshot is older than this change finds the old
 -- row gone and does not see the new one, so it cannot fire what the job was before.
 -- Guards: the run is pending and no attempt was made; of a job that recurs it is the next occurrence, of another
--- the planned run, none that a person asked for beside it; a claim that commits first wins. Answers the instant of the run it moved.
+-- the planned run, none that a person asked for beside it; an occurrence is moved to none that was made already; a claim that commits first wins. Answers the instant of the run it moved.
 with moved as (
     delete from schedules
     using jobs
@@ -13,6 +13,12 @@ with moved as (
         and (schedules.is_next or schedules.scheduled_for = jobs.run_at)
         and jobs.id = schedules.job_id
         and jobs.application_id = %(application_id)s
+        and (
+            not %(is_retimed)s
+            or not %(is_next)s
+            or jobs.recurrence is null
+            or %(run_at)s > coalesce((extract(epoch from jobs.last_run_for) * 1000000)::bigint, 0)
+        )
     returning schedules.*
 ),
 planned as (

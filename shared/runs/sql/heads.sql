@@ -3,6 +3,7 @@
 select
     schedules.job_id,
     (extract(epoch from schedules.scheduled_for) * 1000000)::bigint,
+    (extract(epoch from schedules.due_at) * 1000000)::bigint,
     (extract(epoch from now()) * 1000000)::bigint,
     jobs.state,
     jobs.recurrence,

@@ -8,10 +8,12 @@ with occurrence as materialized (
             + mod(scheduled_for_us, 1000000) * interval '1 microsecond' as scheduled_for,
         to_timestamp(next_for_us / 1000000)
             + mod(next_for_us, 1000000) * interval '1 microsecond' as next_for,
-        spread_seconds
+        spread_seconds,
+        queues
     from unnest(
-        %(job_ids)s::bigint[], %(scheduled_fors)s::bigint[], %(next_fors)s::bigint[], %(spreads)s::float8[]
-    ) as occurrence (job_id, scheduled_for_us, next_for_us, spread_seconds)
+        %(job_ids)s::bigint[], %(scheduled_fors)s::bigint[], %(next_fors)s::bigint[], %(spreads)s::float8[],
+        %(queues)s::boolean[]
+    ) as occurrence (job_id, scheduled_for_us, next_for_us, spread_seconds, queues)
 ),
 active as (
     update jobs
@@ -44,8 +46,14 @@ label as (
 ),
 next_run as (
     insert into schedules (job_id, scheduled_for, due_at, is_next, spread_seconds)
-    select job_id, next_for, next_for + spread_seconds * interval '1 second', true, nullif(spread_seconds, 0)
-    from moved
+    select
+        job_id,
+        next_for,
+        -- One that comes after a run, however long that takes, was not missed: it is overdue from now on.
+        case when queues then greatest(planned, now()) else planned end,
+        true,
+        nullif(spread_seconds, 0)
+    from moved, lateral (select next_for + spread_seconds * interval '1 second' as planned) as jittered
     where next_for is not null
 )
 select job_id from moved

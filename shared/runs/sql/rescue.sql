@@ -1,10 +1,17 @@
 -- rescue: executing → pending, by index schedules_due. The attempt is abandoned: it may have been sent,
--- nobody knows; the run fires again at once under the same webhook-id.
+-- nobody knows; the run fires again at once under the same webhook-id; of a paused job, once that is resumed.
 -- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; at least once; attempts are left, or this
 -- was the last and may never have been sent: then there is one more.
 with moved as (
     update schedules
-    set state = 'pending', executor_id = null, attempt = schedules.attempt + 1
+    set
+        state = 'pending',
+        executor_id = null,
+        attempt = schedules.attempt + 1,
+        due_at = case
+            when exists (select from jobs where id = schedules.job_id and jobs.state = 'paused') then 'infinity'
+            else schedules.due_at
+        end
     from executors
     where executors.id = any(%(lapsed)s::uuid[])
         and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'

@@ -1,9 +1,15 @@
 -- rescue_unsent: executing → pending, by index schedules_due. Certainly unsent, so it costs no attempt: runs that
 -- were due only after their executor's lease had ended (it never sends past its lease), and at-most-once runs that
--- it had not marked (it never sends those before).
+-- it had not marked (it never sends those before). Of a paused job they wait until that is resumed.
 -- Guards: held, and so executing (a CHECK says), by an executor that we hold locked as lapsed; not marked.
 update schedules
-set state = 'pending', executor_id = null
+set
+    state = 'pending',
+    executor_id = null,
+    due_at = case
+        when exists (select from jobs where id = schedules.job_id and jobs.state = 'paused') then 'infinity'
+        else schedules.due_at
+    end
 from executors
 where executors.id = any(%(lapsed)s::uuid[])
     and schedules.due_at <= now() + executors.claim_ahead_seconds * interval '1 second'

@@ -1,4 +1,5 @@
 -- retry: executing → pending, by the primary key. The attempt failed; the next one is due after its delay.
+-- Of a paused job it waits until that is resumed.
 -- Guards: the run is executing under the very claim that was fired. Answers the runs it moved.
 with outcome as materialized (
     select
@@ -30,7 +31,10 @@ moved as (
         executor_id = null,
         marked_at = null,
         attempt = outcome.attempt,
-        due_at = now() + outcome.delay_seconds * interval '1 second'
+        due_at = case
+            when exists (select from jobs where id = outcome.job_id and jobs.state = 'paused') then 'infinity'
+            else now() + outcome.delay_seconds * interval '1 second'
+        end
     from outcome
     where schedules.job_id = outcome.job_id
         and schedules.scheduled_for = outcome.scheduled_for
