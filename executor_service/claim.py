@@ -27,8 +27,8 @@ EVER_SECONDS = 400 * 365 * 86_400.0
 # A wake-up polls this long before the run is due: late enough that neighbours come along in one
 # claim.
 WAKE_AHEAD_SECONDS = 0.25
-# Polls that follow wake-ups keep this distance, so that a stream of them costs a bounded number of
-# claims.
+# Polls that follow wake-ups, or wait for an occurrence, keep this distance, so that a stream of them
+# costs a bounded number of claims.
 WAKE_DISTANCE_SECONDS = 0.02
 
 # Waiting for a connection, and both claims of a batch; the statements' own limits are shorter.
@@ -176,7 +176,7 @@ class Claimer:
         BATCH.observe(len(now) + len(backlog))
         CLAIMED.inc(len(now) + len(backlog))
         if occurred.due_in_seconds is not None:
-            self.poll_within(occurred.due_in_seconds)
+            self.poll_within(max(occurred.due_in_seconds, WAKE_DISTANCE_SECONDS))
         return bool(occurred.dealt_with) or len(now) == for_now or 0 < len(backlog) == for_backlog
 
     async def _let_occur(self, connection: database.Connection, told: list[Event]) -> Occurred:
