@@ -27,7 +27,7 @@ EVER_SECONDS = 400 * 365 * 86_400.0
 # A wake-up polls this long before the run is due: late enough that neighbours come along in one
 # claim.
 WAKE_AHEAD_SECONDS = 0.25
-# Polls that follow wake-ups, or wait for an occurrence, keep this distance, so that a stream of them
+# Polls that follow wake-ups, or wait for occurrences, keep this distance, so that a stream of them
 # costs a bounded number of claims.
 WAKE_DISTANCE_SECONDS = 0.02
 
