@@ -69,6 +69,7 @@ async def test_an_edit_a_pause_and_a_cancel_accept_nothing(pool: Pool) -> None:
         await connection.execute("update jobs set state = 'paused'")
         assert await moves.hold(connection, [job_id])
         assert await counted(connection) == {"accepted": 1, "pending": 1}
+        await connection.execute("update jobs set state = 'active'")
         assert await moves.resume(connection, job_id=job_id)
         assert await counted(connection) == {"accepted": 1, "pending": 1}
         assert await moves.cancel(connection, job_id=job_id, application_id=1)

@@ -1,10 +1,13 @@
 """What a caller may set of a webhook: which URLs, headers and durations are taken, and why not."""
 
+from datetime import UTC, datetime
+
 import pytest
 from pydantic import ValidationError
 from pyreqwest.http import Url
 
 from handler_service.schemas import request_parts
+from handler_service.schemas.instants import read_instant
 from handler_service.schemas.timers import TimerIn
 
 ACCEPTED_URLS = [
@@ -325,3 +328,10 @@ def refusals(**fields: object) -> list[tuple[tuple[str | int, ...], str]]:
         named = error.get("ctx", {}).get("field")
         told.append((error["loc"] + ((named,) if named is not None else ()), error["msg"]))
     return told
+
+
+@pytest.mark.parametrize("fraction", [".25", ".2500000", ".250000999", ".250000999999"])
+def test_an_instant_may_be_finer_than_ours_and_is_cut_off(fraction: str) -> None:
+    """.NET writes seven digits, Go and Java nine."""
+    expected = datetime(2026, 11, 21, 8, 0, 0, 250_000, tzinfo=UTC)
+    assert read_instant(f"2026-11-21T09:00:00{fraction}+01:00") == expected
