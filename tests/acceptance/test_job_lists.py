@@ -434,9 +434,11 @@ async def test_a_walk_a_sieve_and_a_sort_find_the_same(
     """Whichever of them is taken where jobs are many, or few."""
     filled(handler)
     several = make(handler, user_id="anna", labels={"team": "x"}, outstanding="pending")
+    held = make(handler, user_id="anna", outstanding="pending", due_at="infinity")
     for minutes in (1, 2):
         stand(handler, several, NOON - timedelta(minutes=minutes), "pending")
         stand(handler, several, NOON - timedelta(minutes=10 + minutes), "executing")
+        stand(handler, held, NOON + timedelta(minutes=minutes), "pending", due_at="infinity")
     url = handler.database.info.dsn
     password = handler.database.info.password
     pool = database.open_pool(
