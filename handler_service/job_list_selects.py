@@ -121,7 +121,8 @@ def sieve(shape: Shape) -> Read:
     fits: ColumnElement[bool] = case((run.in_(those), true()), else_=false())
     if is_over:
         return _page(shape, _List(walked, walked.c.instant, walked.c.job_id, [fits]))
-    sieved = select(walked).where(fits).offset(0).subquery("sieved")
+    in_order = _order(shape, walked.c.instant, walked.c.job_id)
+    sieved = select(walked).where(fits).order_by(*in_order).offset(0).subquery("sieved")
     # Not as a plain equation: see `walk`.
     is_it = case((schedules.c.due_at == sieved.c.instant, true()), else_=false())
     is_so = [is_it, *runs.conditions, _is_first(OUTSTANDING[shape.status])]
