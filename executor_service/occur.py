@@ -79,8 +79,8 @@ async def let_occur(
 ) -> Occurred:
     """Deal with the next occurrences due in a window around now, in the caller's transaction.
 
-    What occurs may be claimed by the caller's next statement. `told`
-    gathers what is to be told once the caller has committed.
+    What occurs may be claimed by the caller's next statement. `told` gathers what is to be told
+    once the caller has committed.
     """
     heads = await moves.heads(
         connection, late_seconds=late_seconds, ahead_seconds=ahead_seconds, most=most

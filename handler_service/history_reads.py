@@ -140,7 +140,7 @@ async def _filters(connection: Connection, wanted: Wanted) -> dict[str, object]:
     values = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None}
     given = frozenset(_OF_JOBS).intersection(values)
     if given:
-        rows = await _few(given).rows(connection, **values)
+        rows = await _jobs_of(given).rows(connection, **values)
         if len(rows) <= MANY:
             values = {name: value for name, value in values.items() if name not in given}
             values["job_ids"] = [job_id for [job_id] in rows]
@@ -152,7 +152,7 @@ _FIELDS = frozenset({*_OF_JOBS, "job_ids", "finished_from", "finished_to", "afte
 
 
 @cache
-def _few(given: frozenset[str]) -> Read:
+def _jobs_of(given: frozenset[str]) -> Read:
     conditions = [_OF_JOBS[name] for name in sorted(given)]
     return Read(select(jobs.c.id).where(ours, *conditions).limit(MANY + 1), depends_on_values=True)
 

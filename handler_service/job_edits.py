@@ -30,7 +30,7 @@ from handler_service.schemas.when import FIELDS, KINDS, RECURRING, check_one_way
 from handler_service.transaction import Creator
 from handler_service.violations import Violation
 from shared.database import Connection
-from shared.events import Event, of_job, of_run, of_runs
+from shared.events import of_job, of_run, of_runs
 from shared.recurrence import Recurrence
 from shared.runs import moves
 from shared.runs.lifecycle import JobState
@@ -114,15 +114,15 @@ async def delete_job(request: Request, job_id: JobId) -> Response:
     """
     context = Context.of(request)
     async with present_jobs.held(context, job_id, request=request) as (connection, present):
-        told: list[Event] = []
         cancelled = await _cancel(context, connection, job_id)
+        has_ended = bool(cancelled)
         if not cancelled and present.state != JobState.ENDED:
-            ended = await connection.execute(_END, {"job_id": job_id})
-            if not ended.rowcount:
+            cursor = await connection.execute(_END, {"job_id": job_id})
+            has_ended = bool(cursor.rowcount)
+            if not has_ended:
                 raise JobHasBegun(job_id)
-            told = [of_job("job.ended", context.application_id, job_id)]
-    context.events.tell(told)
-    _tell_cancelled(context, job_id, cancelled)
+    if has_ended:
+        _tell_ended(context, job_id, cancelled)
     return Response(status_code=204)
 
 
@@ -138,10 +138,13 @@ async def pause_job(request: Request, job_id: JobId) -> Response:
     """Call nothing more of a job until it is resumed. A run that is executing goes on."""
     context = Context.of(request)
     # In two transactions: claims lock a run before its job, and so must whoever locks both.
-    was_active = await _set_state(context, job_id, _PAUSE)
+    async with present_jobs.held(context, job_id) as (connection, present):
+        if present.state == JobState.ENDED:
+            raise JobHasEnded(job_id)
+        cursor = await connection.execute(_PAUSE, {"job_id": job_id})
     async with context.pool.connection() as connection:
         await moves.hold(connection, [job_id])
-    if was_active:
+    if cursor.rowcount:
         context.events.tell([of_job("job.paused", context.application_id, job_id)])
     return await answer_job(context, job_id)
 
@@ -238,7 +241,8 @@ async def cancel(context: Context, job_id: int) -> bool:
     """Cancel what is pending of a job and end it; False when nothing was."""
     async with context.pool.connection() as connection:
         cancelled = await _cancel(context, connection, job_id)
-    _tell_cancelled(context, job_id, cancelled)
+    if cancelled:
+        _tell_ended(context, job_id, cancelled)
     return bool(cancelled)
 
 
@@ -254,19 +258,9 @@ async def _cancel(context: Context, connection: Connection, job_id: int) -> list
     return cancelled
 
 
-def _tell_cancelled(context: Context, job_id: int, cancelled: list[Run]) -> None:
-    if cancelled:
-        ended = of_job("job.ended", context.application_id, job_id)
-        context.events.tell([*of_runs("run.cancelled", cancelled), ended])
-
-
-async def _set_state(context: Context, job_id: int, statement: bytes) -> bool:
-    """Answer whether that changed anything."""
-    async with present_jobs.held(context, job_id) as (connection, present):
-        if present.state == JobState.ENDED:
-            raise JobHasEnded(job_id)
-        cursor = await connection.execute(statement, {"job_id": job_id})
-        return bool(cursor.rowcount)
+def _tell_ended(context: Context, job_id: int, cancelled: list[Run]) -> None:
+    ended = of_job("job.ended", context.application_id, job_id)
+    context.events.tell([*of_runs("run.cancelled", cancelled), ended])
 
 
 async def _edit(

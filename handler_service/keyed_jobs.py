@@ -143,17 +143,16 @@ async def replace(connection: Connection, present: Present, new: NewJob) -> None
         values["delay_seconds"] = None
     values["runs_begun"] = 0
     rule = None if new.recurrence is None else Recurrence.read(orjson.loads(new.recurrence))
-    now = await clock(connection)
+    spread = None if rule is None else rule.spread_seconds(present.job_id) or None
 
     async def change(present: Present) -> Edit:
-        if rule is None:
-            return Edit(list(values), **values)
-        first = await planning.first_of(rule, now=now, going=job_edits.going(present))
-        if first is None:
-            raise JobHasBegun(present.job_id)
-        spread = rule.spread_seconds(present.job_id) or None
-        anew = values | {"run_at": microseconds(first)}
-        return Edit(list(anew), **anew, spread_seconds=spread)
+        going = job_edits.going(present)
+        if rule is not None and going is not None:
+            first = await planning.first_of(rule, await clock(connection), going)
+            if first is None:
+                raise JobHasBegun(present.job_id)
+            values["run_at"] = microseconds(first)
+        return Edit(list(values), **values, spread_seconds=spread)
 
     await _edit_or_rearm(connection, present, change, new.application_id)
 

@@ -58,7 +58,8 @@ async def plan(
     """
     if any(said[name] is not None for name in RECURRING):
         rule = await recurrence_of(said, now=now, place=place)
-        first = await first_of(rule, now=now, going=going)
+        # From memory, unless it goes on: the check has reckoned it.
+        first = next_after(rule, now) if going is None else await first_of(rule, now, going)
         if first is None:
             raise _invalid(place, _kind(said), "Never occurs; choose a time that lies ahead.")
         # Announced when it is soon; its place in the jitter is Postgres's to say.
@@ -124,23 +125,22 @@ async def recurrence_of(said: Mapping[str, Any], *, now: datetime, place: str = 
         raise _invalid(place, refusal.field, refusal.message) from None
 
 
-async def first_of(rule: Recurrence, *, now: datetime, going: Going | None) -> datetime | None:
-    """Answer when a sound rule occurs first, from now on.
+async def first_of(rule: Recurrence, now: datetime, going: Going) -> datetime | None:
+    """Answer when a job that recurs is next, by a sound rule: after what was made of it.
 
-    For a job that recurs: after what was made of it. What is due and was not made yet, as it waits
-    or is put off, stays if the rule still has it.
+    What is due and was not made yet, as it waits or is put off, stays if the rule still has it.
     """
-    if going is None:
-        return await asyncio.to_thread(next_after, rule, now)
-    after = now
-    if going.last_for is not None:
-        after = max(now, instants.from_microseconds(going.last_for))
     stands = instants.from_microseconds(going.next_for)
-    if stands <= after and (going.last_for is None or going.next_for > going.last_for):
-        found = await asyncio.to_thread(next_after, rule, stands - MILLISECOND)
-        if found == stands:
+    last = instants.FIRST
+    if going.last_for is not None:
+        last = instants.from_microseconds(going.last_for)
+
+    def first() -> datetime | None:
+        if last < stands <= now and next_after(rule, stands - MILLISECOND) == stands:
             return stands
-    return await asyncio.to_thread(next_after, rule, after)
+        return next_after(rule, max(now, last))
+
+    return await asyncio.to_thread(first)
 
 
 def _checked(rule: Recurrence, now: datetime) -> Recurrence:

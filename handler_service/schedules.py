@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from psycopg.errors import UniqueViolation
 
 from handler_service import (
     answers,
@@ -159,24 +158,21 @@ async def put_schedule(request: Request, job_id: JobId) -> Response:
     if wanted.job_id is not None and wanted.job_id != str(job_id):
         raise InvalidRequest([Violation("#/jobId", "Must be that of the path; leave it out.")])
     whose = {"application_id": context.application_id}
-    try:
-        async with present_jobs.held(context, job_id) as (connection, present):
-            if await schedule_reads.schedule(connection, job_id, **whose) is None:
-                raise JobNotFound(job_id)
-            planned = _planned(wanted, now=await clock(connection))
-            edit = _edit(context, wanted, planned)
+    async with present_jobs.held(context, job_id) as (connection, present):
+        if await schedule_reads.schedule(connection, job_id, **whose) is None:
+            raise JobNotFound(job_id)
+        planned = _planned(wanted, now=await clock(connection))
+        edit = _edit(context, wanted, planned)
 
-            async def change(_: Present) -> Edit:
-                return edit
+        async def change(_: Present) -> Edit:
+            return edit
 
-            await job_edits.make(connection, present, change, **whose)
-            told = [of_job("job.changed", context.application_id, job_id)]
-            if wanted.immediate:
-                run = await moves.trigger(connection, job_id=job_id, **whose)
-                assert run is not None  # noqa: S101  # it was changed just now: it has not ended
-                told.append(of_run("run.pending", context.application_id, job_id, run))
-    except UniqueViolation:  # that very minute is being called already
-        raise JobHasBegun(job_id) from None
+        await job_edits.make(connection, present, change, **whose)
+        told = [of_job("job.changed", context.application_id, job_id)]
+        if wanted.immediate:
+            run = await moves.trigger(connection, job_id=job_id, **whose)
+            assert run is not None  # noqa: S101  # it was changed just now: it has not ended
+            told.append(of_run("run.pending", context.application_id, job_id, run))
     context.events.tell(told)
     context.announcer.due_in(0.0 if wanted.immediate else planned.delay_seconds)
     return answers.json(_wanted_out(job_id, wanted, planned))

@@ -75,6 +75,13 @@ STATEMENTS = (
         "            or true or %(run_at)s > ",
         "not_made_again",
     ),
+    Guard(
+        "shared/runs/sql/edit.sql",
+        "a run is not moved to another's instant",
+        "other.scheduled_for <> schedules.scheduled_for",
+        "false",
+        ("tests/acceptance/test_jobs.py", "-k", "run_that_has_begun"),
+    ),
     _sql("wait", "it is the next one", "    and schedules.is_next\n"),
     _sql("pass_over", "it is the next one", "        and is_next\n"),
     _sql("hold", "it is pending", " and state = 'pending'\n", "\n"),

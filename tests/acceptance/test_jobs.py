@@ -460,6 +460,26 @@ async def test_a_job_that_recurs_each_second_can_be_changed_and_no_occurrence_co
     assert sorted(instants) == list(span), "none was lost"
 
 
+async def test_a_job_is_not_moved_to_the_instant_of_a_run_that_has_begun(
+    api: httpx.AsyncClient, receiver: Receiver, database_url: str
+) -> None:
+    """A recurring job becomes one that runs once, when an occurrence is being called."""
+    job = await created(api, url=receiver.url(), every=3_600)
+    begun = instant(job["next_run_at"]) - timedelta(minutes=1)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "insert into schedules (job_id, scheduled_for, due_at, state, fence, executor_id) "
+            "values (%s, %s, %s, 'executing', 1, gen_random_uuid())",
+            (job["id"], begun, begun),
+        )
+    path = f"/jobs/{job['id']}"
+    refused = await api.patch(path, json={"run_at": begun.isoformat()})
+    assert (refused.status_code, refused.json()["code"]) == (409, "job_has_begun")
+    assert (await read(api, job["id"]))["every"] == 3_600
+    moved = await api.patch(path, json={"run_at": (begun + timedelta(seconds=1)).isoformat()})
+    assert moved.status_code == 200, moved.text
+
+
 async def test_a_change_keeps_what_is_due_and_was_not_made_yet(
     api: httpx.AsyncClient, receiver: Receiver, database_url: str
 ) -> None:

@@ -2,7 +2,8 @@
 -- The run's row is replaced, never updated in place: a claim whose snapshot is older than this change finds the old
 -- row gone and does not see the new one, so it cannot fire what the job was before.
 -- Guards: the run is pending and no attempt was made; of a job that recurs it is the next occurrence, of another
--- the planned run, none that a person asked for beside it; an occurrence is moved to none that was made already; a claim that commits first wins. Answers the instant of the run it moved.
+-- the planned run, none that a person asked for beside it; it is moved to the instant of no other run,
+-- an occurrence to none that was made already; a claim that commits first wins. Answers the instant of the run it moved.
 with moved as (
     delete from schedules
     using jobs
@@ -18,6 +19,13 @@ with moved as (
             or not %(is_next)s
             or jobs.recurrence is null
             or %(run_at)s > coalesce((extract(epoch from jobs.last_run_for) * 1000000)::bigint, 0)
+        )
+        and not exists (
+            select from schedules as other
+            where other.job_id = schedules.job_id
+                and other.scheduled_for <> schedules.scheduled_for
+                and other.scheduled_for = to_timestamp(%(run_at)s / 1000000)
+                    + mod(%(run_at)s, 1000000) * interval '1 microsecond'
         )
     returning schedules.*
 ),
