@@ -21,9 +21,11 @@ $(VENV)/local.stamp: $(BIN)/python locks/local.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/local.txt
 	@touch $@
 
-$(VENV)/dev.stamp: $(BIN)/python locks/dev.txt
+# The renderer of Helm charts says that it needs Python 3.12; it runs on 3.11.
+$(VENV)/dev.stamp: $(BIN)/python locks/dev.txt locks/chart.txt
 	@echo "Installing the development tools into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --ignore-requires-python -r locks/chart.txt
 	@touch $(VENV)/local.stamp $@
 
 up: $(VENV)/local.stamp ## Run everything on this machine: Postgres, Redis, a handler, two executors (PORT, EXECUTORS, DATA_DIR, DATABASE_URL, REDIS_URL)
@@ -68,6 +70,7 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and witho
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o locks/server.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/server.txt --extra local pyproject.toml -o locks/local.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/local.txt --extra dev pyproject.toml -o locks/dev.txt
+	echo "helm-sdkpy>=0.1.32" | $(BIN)/uv pip compile --quiet --no-deps --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade - -o locks/chart.txt
 
 clean: ## Remove what make made, the data included
 	rm -rf $(VENV) .data build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
