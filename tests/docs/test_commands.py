@@ -1,0 +1,233 @@
+"""Every command in the documentation does what the page says, when it is run as it stands there."""
+
+import ast
+import asyncio
+import json
+import re
+import sys
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import promql_parser
+import psycopg
+import pytest
+import pytest_asyncio
+import redis
+import yaml
+
+from local_stack.binaries import Binaries, postgres_bindir
+from tests.conftest import url_of
+from tests.docs.blocks import BESIDE, LANGUAGES, PAGES, ROOT, Block, blocks_of, name_of
+from tests.docs.elsewhere import NOT_HERE, chart_values, faults, runs_elsewhere, unknown_keys
+from tests.docs.shape import mask, names_in, unlike
+from tests.docs.shell import Ran, Shell
+from tests.eventually import eventually
+from tests.processes import Services, free_port
+from tests.receiver import Receiver
+from tests.servers import Servers
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+# It has a test of its own, with a stack of its own.
+TUTORIAL = ROOT / "docs/tutorial.md"
+
+
+class Stack(NamedTuple):
+    """What all pages talk to."""
+
+    database_url: str
+    redis_url: str
+    handler_port: int
+    executor_port: int
+    receiver: Receiver
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(
+    running_servers: Servers,
+    template: str,
+    database_prefix: str,
+    worker_id: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Stack]:
+    number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
+    redis_url = f"{running_servers.redis_url.rsplit('/', 1)[0]}/{number}"
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    name = f"{database_prefix}_docs"
+    async with AsyncExitStack() as ending:
+        with psycopg.connect(running_servers.database_url, autocommit=True) as connection:
+            connection.execute(f"drop database if exists {name} with (force)")
+            connection.execute(f"create database {name} template {template} strategy file_copy")
+        database_url = url_of(running_servers.database_url, name)
+        services = Services(database_url, redis_url, tmp_path_factory.mktemp("services"))
+        ending.push_async_callback(services.stop)
+        handler, executor = await asyncio.gather(services.handler(), services.executor())
+        receiver = await ending.enter_async_context(Receiver())
+        yield Stack(database_url, redis_url, handler.port, executor.port, receiver)
+
+
+class Page:
+    """A page as a reader goes through it."""
+
+    def __init__(self, shell: Shell, stack: Stack) -> None:
+        self.shell = shell
+        self.stack = stack
+        self.instead = {
+            "localhost:8080": f"127.0.0.1:{stack.handler_port}",
+            "localhost:8081": f"127.0.0.1:{stack.executor_port}",
+            "127.0.0.1:9000": f"127.0.0.1:{stack.receiver.port}",
+            "127.0.0.1:9001": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:9002": f"127.0.0.1:{free_port()}",
+        }
+        self.ran: tuple[str, Ran] | None = None
+        self.output: Path | None = None
+
+    async def follow(self, block: Block) -> None:
+        if block.language == "sh":
+            await self._settle(None)
+            await self._run(block)
+        elif block.language in {"json", "text"} and (self.ran or self.output):
+            await self._settle(block)
+        elif block.language == "python" and block.title.endswith(".py"):
+            (self.shell.directory / block.title).write_text(self._as_here(block.text))
+        elif block.language == "python" and not block.title.startswith("Before"):
+            (self.shell.directory / "block.py").write_text(self._as_here(block.text))
+            await self.shell.run("python block.py")
+        elif block.language == "sql":
+            self._query(block.text)
+
+    async def end(self) -> None:
+        await self._settle(None)
+
+    async def _run(self, block: Block) -> None:
+        text = self._as_here(block.text)
+        self.ran, self.output = None, None
+        if block.title == BESIDE:
+            self.output = await self.shell.run_beside(text)
+        else:
+            self.ran = (text, await self.shell.run(text))
+
+    async def _settle(self, shown: Block | None) -> None:
+        """Compare what is shown with what was said, looking again as long as that does no harm."""
+        if self.ran is None and self.output is None:
+            return
+        may_repeat = self.ran is None or not re.search(r" -X|--request| -d|--data|\|", self.ran[0])
+
+        async def it_is_so() -> None:
+            if self.ran is None:
+                assert self.output is not None
+                ran = Ran(self.output.read_text(errors="replace"), [])
+            else:
+                ran = self.ran[1]
+            try:
+                self._compare(shown, ran)
+            except AssertionError:
+                if self.ran is not None and may_repeat:
+                    self.ran = (self.ran[0], await self.shell.run(self.ran[0]))
+                raise
+
+        await eventually(it_is_so, within=20 if may_repeat and shown else 0, every=0.1)
+        if shown and shown.language == "json" and self.ran:
+            for said, told in names_in(json.loads(shown.text), json.loads(self.ran[1].output)):
+                self.instead[said] = told
+        self.ran, self.output = None, None
+
+    def _compare(self, shown: Block | None, ran: Ran) -> None:
+        refused = [status for status in ran.statuses if status >= 400 or status == 0]
+        if shown and shown.language == "json":
+            expected = json.loads(shown.text)
+            differences = list(unlike(expected, json.loads(ran.output or "null")))
+            assert not differences, f"{shown}\n{differences}\n{ran.output}"
+            if isinstance(expected, dict) and "urn:onthedot:problem" in str(expected.get("type")):
+                refused = [status for status in refused if status != expected["status"]]
+        elif shown:
+            said = mask(ran.output)
+            for line in shown.text.splitlines():
+                for piece in line.split("…"):
+                    assert mask(self._as_here(piece)) in said, f"{line!r} is not in {ran.output!r}"
+            refused = [status for status in refused if f" {status}" not in shown.text]
+        assert not refused, f"refused: {ran.output}"
+
+    def _as_here(self, text: str) -> str:
+        """Put the ports and ids of this machine where the page has its own."""
+        for said, here in self.instead.items():
+            text = re.sub(rf"(?<![\w.]){re.escape(said)}(?![\w])", lambda _, here=here: here, text)
+        return text
+
+    def _query(self, text: str) -> None:
+        with psycopg.connect(self.stack.database_url) as connection:
+            connection.execute(self._as_here(text))
+            connection.rollback()
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != TUTORIAL], ids=lambda page: name_of(page)
+)
+async def test_the_commands_of_a_page_do_what_it_says(
+    page: Path, stack: Stack, tmp_path: Path, reader: dict[str, str]
+) -> None:
+    blocks = [block for block in blocks_of(page) if not runs_elsewhere(block)]
+    if not {"sh", "python", "sql"} & {block.language for block in blocks}:
+        return
+    for name in ("examples", "docs", "Makefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {**reader, "DATABASE_URL": stack.database_url, "REDIS_URL": stack.redis_url}
+    async with Shell(tmp_path, environment) as shell:
+        followed = Page(shell, stack)
+        for block in blocks:
+            try:
+                await followed.follow(block)
+            except Exception as error:
+                raise AssertionError(f"{block}\n{error}") from error
+        await followed.end()
+
+
+def test_every_block_has_a_language_that_says_what_is_done_with_it() -> None:
+    assert len(BLOCKS) > 50
+    for block in BLOCKS:
+        assert block.language in LANGUAGES, block
+
+
+@pytest.mark.parametrize("command", NOT_HERE)
+def test_what_runs_elsewhere_has_no_fault_that_can_be_seen_here(command: str) -> None:
+    for block in BLOCKS:
+        if runs_elsewhere(block) and block.command == command:
+            assert not list(faults(block)), block
+
+
+def test_what_is_run_here_hides_nothing_that_is_not() -> None:
+    for block in BLOCKS:
+        if block.language == "sh" and not runs_elsewhere(block):
+            firsts = {line.split()[0] for line in block.text.splitlines() if line.strip()}
+            assert not firsts & NOT_HERE.keys(), block
+
+
+def test_what_is_only_shown_can_be_read_by_what_it_is_for() -> None:
+    for block in BLOCKS:
+        match block.language:
+            case "json":
+                json.loads(block.text)
+            case "toml":
+                tomllib.loads(block.text)
+            case "python":
+                ast.parse(block.text)
+            case "promql":
+                for line in block.text.strip().split("\n\n"):
+                    promql_parser.parse(line)
+            case "yaml":
+                values = yaml.safe_load(block.text)
+                if block.title == "values.yaml":
+                    assert not list(unknown_keys(values, chart_values())), block
+
+
+@pytest.fixture(scope="module")
+def reader() -> dict[str, str]:
+    """What stands in the environment of somebody who reads: Python, and Postgres's programs."""
+    programs = [Path(sys.executable).parent, postgres_bindir(Binaries().pg_bindir)]
+    path = ":".join([*map(str, programs), "/usr/local/bin", "/usr/bin", "/bin"])
+    return {"PATH": path, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
