@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test chaos fuzz guards check format docs bench compose-test lock clean
+.PHONY: help up receiver test chaos fuzz guards check format docs site bench compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,9 +56,13 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json
+docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, the reference
 	$(BIN)/python -m shared.settings > .env.example
 	$(BIN)/python -m handler_service.app > docs/openapi.json
+	$(BIN)/python -m documentation
+
+site: $(VENV)/dev.stamp ## Build the documentation into build/site; what is broken refuses
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks

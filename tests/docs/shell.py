@@ -32,15 +32,16 @@ class Shell:
         self._bash: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
-        self._bash = await asyncio.create_subprocess_exec(
-            *("bash", "--noprofile", "--norc", "-e", "-o", "pipefail"),
-            cwd=self.directory,
-            env=self.environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._said.open("wb"),
-            start_new_session=True,
-        )
+        with self._said.open("wb") as said:
+            self._bash = await asyncio.create_subprocess_exec(
+                *("bash", "--noprofile", "--norc", "-e", "-o", "pipefail"),
+                cwd=self.directory,
+                env=self.environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=said,
+                start_new_session=True,
+            )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -70,17 +71,25 @@ class Shell:
     async def run_beside(self, text: str) -> Path:
         """Start what does not end by itself; answer the file that it writes to."""
         output = self.directory / f".beside-{len(self._beside)}"
-        process = await asyncio.create_subprocess_exec(
-            *("bash", "--noprofile", "--norc", "-c", text),
-            cwd=self.directory,
-            env={**self.environment, "PYTHONUNBUFFERED": "1"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output.open("wb"),
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with output.open("wb") as said:
+            process = await asyncio.create_subprocess_exec(
+                *("bash", "--noprofile", "--norc", "-c", text),
+                cwd=self.directory,
+                env={**self.environment, "PYTHONUNBUFFERED": "1"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=said,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._beside.append((process, output))
         return output
+
+    async def interrupt(self) -> list[int | None]:
+        """Press Ctrl-C in each terminal that was opened beside, and wait; answer how they ended."""
+        for process, _ in self._beside:
+            os.killpg(process.pid, signal.SIGINT)
+        async with asyncio.timeout(30):
+            return [await process.wait() for process, _ in self._beside]
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
