@@ -5,8 +5,8 @@ from pathlib import Path
 from documentation.markdown import head, table
 
 OPENING = """
-Why things are as they are: context, decision, consequences, alternatives. A decision that is changed says so, and
-stays.
+Why things are as they are: context, decision, consequences, alternatives. A decision that is
+changed says so, and stays.
 """
 
 

@@ -16,10 +16,11 @@ DOCUMENT: Schema = orjson.loads(
 
 DIRECTORY = "reference/http"
 OPENING = """
-JSON in and out. Instants are RFC 3339, answered in UTC with milliseconds; durations are seconds or ISO 8601. Unknown
-fields are refused. Lists come in pages: `limit`, `cursor`, `next_cursor`. Refusals are [problems](../problems.md). The
-same contract as an OpenAPI 3.1 document: `GET /openapi.json` of any handler; `GET /docs` shows it, from that handler
-alone. [Objects](objects.md) has the fields of every body.
+JSON in and out. Instants are RFC 3339, answered in UTC with milliseconds; durations are seconds
+or ISO 8601. Unknown fields are refused. Lists come in pages: `limit`, `cursor`, `next_cursor`.
+Refusals are [problems](../problems.md). The same contract as an OpenAPI 3.1 document: `GET
+/openapi.json` of any handler; `GET /docs` shows it, from that handler alone.
+[Objects](objects.md) has the fields of every body.
 """
 LIMITS = {
     "minimum": "≥ {:,}",
@@ -81,7 +82,9 @@ def _operation(method: str, path: str, operation: Schema) -> str:
         rows = [_parameter(each) for each in parameters]
         parts.append(table(("parameter", "in", "type", "means"), rows))
     if body := operation.get("requestBody"):
-        kinds = ", ".join(f"{_type(of['schema'])} as `{kind}`" for kind, of in body["content"].items())
+        kinds = ", ".join(
+            f"{_type(of['schema'])} as `{kind}`" for kind, of in body["content"].items()
+        )
         parts.append(f"Takes {kinds}.\n")
     good = {status: said for status, said in operation["responses"].items() if status < "300"}
     rows = [_answer(status, answer) for status, answer in good.items()]
@@ -131,7 +134,8 @@ def _webhooks() -> str:
         [
             head(call["summary"], call["description"]),
             table(("header", "means"), rows),
-            f"The body is the job's payload. Without one it is this event:\n\n{_json(body['example'])}",
+            "The body is the job's payload. Without one it is this event:\n",
+            _json(body["example"]),
             "[Verify webhooks](../../how-to/verify-webhooks.md) says how to check the signature.\n",
         ]
     )

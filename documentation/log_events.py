@@ -10,12 +10,16 @@ from documentation.markdown import code, head, table
 from documentation.modules import PACKAGES, services_of
 
 ROOT = Path(__file__).parent.parent
-LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
+# By the method that logs.
+LEVELS = {level: level for level in ("debug", "info", "warning", "error", "critical")} | {
+    "exception": "error"
+}
 NAME = re.compile(r"[a-z_]+\.[a-z_]+")
 OPENING = """
-To stderr, a line each: as JSON, or for people on a terminal (`LOG_FORMAT`). Every line has `event`, `level`, `logger`
-and `timestamp`; those of libraries too. `…` stands for fields that vary: settings at a start, counts by kind. URLs, headers and payloads belong to callers and are never logged, but for a destination's scheme, host
-and port, which breakers name.
+To stderr, a line each: as JSON, or for people on a terminal (`LOG_FORMAT`). Every line has
+`event`, `level`, `logger` and `timestamp`; those of libraries too. `…` stands for fields that
+vary: settings at a start, counts by kind. URLs, headers and payloads belong to callers and are
+never logged, but for a destination's scheme, host and port, which breakers name.
 """
 
 
@@ -37,7 +41,9 @@ def page() -> str:
         (
             code(name),
             level,
-            ", ".join(code(field) for field in sorted(frozenset().union(*(e.fields for e in same)))),
+            ", ".join(
+                code(field) for field in sorted(frozenset().union(*(e.fields for e in same)))
+            ),
             services_of({event.package for event in same}),
         )
         for (name, level), same in sorted(found.items())
@@ -52,25 +58,13 @@ def events() -> Iterator[Event]:
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text())
             for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and _logs(node.func):
-                    yield from _events(node, tree, package)
-
-
-def _logs(called: ast.expr) -> bool:
-    return (
-        isinstance(called, ast.Attribute)
-        and called.attr in LEVELS
-        and isinstance(called.value, ast.Name)
-        and called.value.id in {"log", "logger"}
-    )
-
-
-def _events(call: ast.Call, tree: ast.Module, package: str) -> Iterator[Event]:
-    assert isinstance(call.func, ast.Attribute)
-    level = "error" if call.func.attr == "exception" else call.func.attr
-    fields = frozenset(word.arg or "…" for word in call.keywords)
-    for name in _names(call.args[0], tree):
-        yield Event(name, level, fields, package)
+                match node:
+                    case ast.Call(
+                        func=ast.Attribute(value=ast.Name(id="log" | "logger"), attr=level)
+                    ) if level in LEVELS:
+                        fields = frozenset(word.arg or "…" for word in node.keywords)
+                        for name in _names(node.args[0], tree):
+                            yield Event(name, LEVELS[level], fields, package)
 
 
 def _names(said: ast.expr, tree: ast.Module) -> set[str]:
@@ -78,7 +72,11 @@ def _names(said: ast.expr, tree: ast.Module) -> set[str]:
     if isinstance(said, ast.Name):
         tables = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
         return {name for each in tables for key in each.keys if key for name in _names(key, tree)}
-    if isinstance(said, ast.Constant) and isinstance(said.value, str) and NAME.fullmatch(said.value):
+    if (
+        isinstance(said, ast.Constant)
+        and isinstance(said.value, str)
+        and NAME.fullmatch(said.value)
+    ):
         return {said.value}
     if isinstance(said, ast.IfExp):
         return _names(said.body, tree) | _names(said.orelse, tree)

@@ -11,9 +11,9 @@ from documentation.modules import modules, services_of
 
 SUFFIX = {"counter": "_total", "info": "_info"}
 OPENING = """
-Each process answers its own at `/metrics`: a handler on `PORT`, an executor on `HEALTH_PORT`. Beside these stand the
-usual `process_…` and `python_…` metrics. A histogram has `_bucket`, `_sum` and `_count`.
-[What to watch](../operating.md#what-to-watch) says what they are for.
+Each process answers its own at `/metrics`: a handler on `PORT`, an executor on `HEALTH_PORT`.
+Beside these stand the usual `process_…` and `python_…` metrics. A histogram has `_bucket`, `_sum`
+and `_count`. [What to watch](../operating.md#what-to-watch) says what they are for.
 """
 
 

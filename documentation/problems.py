@@ -6,13 +6,15 @@ from documentation.markdown import code, head, table
 from handler_service.problems import MEDIA_TYPE, Problem
 
 OPENING = f"""
-Every refusal is a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), of the type `{MEDIA_TYPE}`:
-`type` (`urn:onthedot:problem:` and the code), `title`, `status`, `detail`, `code`. A 422 adds `errors`, each with a
-`pointer` to the field ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901), or the name of a parameter or a header) and a
+Every refusal is a problem of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), of the type
+`{MEDIA_TYPE}`: `type` (`urn:onthedot:problem:` and the code), `title`, `status`, `detail`,
+`code`. A 422 adds `errors`, each with a `pointer` to the field ([RFC
+6901](https://www.rfc-editor.org/rfc/rfc6901), or the name of a parameter or a header) and a
 `detail`. Programs go by `code`, which never changes; `title` and `detail` are for people.
 
-A path or a method that does not exist is answered by 404 `not_found` and 405 `method_not_allowed`.
-After any 503 ask again, with the same `Idempotency-Key` if the request creates something; `Retry-After` says when.
+A path or a method that does not exist is answered by 404 `not_found` and 405
+`method_not_allowed`. After any 503 ask again, with the same `Idempotency-Key` if the request
+creates something; `Retry-After` says when.
 """
 
 

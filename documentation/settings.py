@@ -12,9 +12,10 @@ SECTIONS = (
     ("Executor", ExecutorSettings),
 )
 OPENING = """
-Read once, from the environment, when a service starts. An empty variable counts as not set. Settings that
-cannot be used, or that contradict each other, refuse to start and say so. The effective ones are logged at start,
-secrets as asterisks. `.env.example` lists the same. Seconds may have a fraction.
+Read once, from the environment, when a service starts. An empty variable counts as not set.
+Settings that cannot be used, or that contradict each other, refuse to start and say so. The
+effective ones are logged at start, secrets as asterisks. `.env.example` lists the same. Seconds
+may have a fraction.
 """
 
 

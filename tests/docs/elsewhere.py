@@ -25,7 +25,9 @@ def runs_elsewhere(block: Block) -> bool:
 
 def faults(block: Block) -> Iterator[str]:
     """Say what can be seen to be wrong with a block, without running it."""
-    parsed = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
+    parsed = subprocess.run(
+        ["bash", "-n"], input=block.text, check=False, capture_output=True, text=True
+    )
     if parsed.returncode:
         yield parsed.stderr
     for word in re.findall(r"(?<![\w/:.-])(?:deploy|docs|examples)/[\w./-]+", block.text):

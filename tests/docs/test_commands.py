@@ -29,11 +29,11 @@ from tests.processes import Services, free_port
 from tests.receiver import Receiver
 from tests.servers import Servers
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 # It has a test of its own, with a stack of its own.
 TUTORIAL = ROOT / "docs/tutorial.md"
+# A command that may not be given twice.
+CHANGES = re.compile(r" -X| -d| --data|\|")
 
 
 class Stack(NamedTuple):
@@ -82,60 +82,69 @@ class Page:
             "localhost:8081": f"127.0.0.1:{stack.executor_port}",
             "127.0.0.1:9000": f"127.0.0.1:{stack.receiver.port}",
             "127.0.0.1:9001": f"127.0.0.1:{free_port()}",
-            "127.0.0.1:9002": f"127.0.0.1:{free_port()}",
+            "127.0.0.1:9002": f"127.0.0.1:{(own := free_port())}",
+            '("127.0.0.1", 9002)': f'("127.0.0.1", {own})',
         }
         self.ran: tuple[str, Ran] | None = None
-        self.output: Path | None = None
+        self.beside: Path | None = None
 
     async def follow(self, block: Block) -> None:
-        if block.language == "sh":
-            await self._settle(None)
-            await self._run(block)
-        elif block.language in {"json", "text"} and (self.ran or self.output):
-            await self._settle(block)
-        elif block.language == "python" and block.title.endswith(".py"):
-            (self.shell.directory / block.title).write_text(self._as_here(block.text))
-        elif block.language == "python" and not block.title.startswith("Before"):
-            (self.shell.directory / "block.py").write_text(self._as_here(block.text))
-            await self.shell.run("python block.py")
-        elif block.language == "sql":
-            self._query(block.text)
+        match block.language:
+            case "sh":
+                self._leave()
+                await self._run(block)
+            case "text" if block.title == BESIDE:
+                await eventually(lambda: self._look_beside(block), within=20)
+            case "json" | "text" if self.ran:
+                await self._compare_until_it_is_so(block)
+            case "python" if block.title.endswith(".py"):
+                (self.shell.directory / block.title).write_text(self._as_here(block.text))
+            case "python" if not block.title.startswith("Before"):
+                (self.shell.directory / "block.py").write_text(self._as_here(block.text))
+                await self.shell.run("python block.py")
+            case "sql":
+                self._query(block.text)
 
-    async def end(self) -> None:
-        await self._settle(None)
+    def _leave(self) -> None:
+        """Go on from a command whose answer the page does not show: it must not be a refusal."""
+        if self.ran is not None:
+            self._compare(None, self.ran[1])
+        self.ran = None
 
     async def _run(self, block: Block) -> None:
         text = self._as_here(block.text)
-        self.ran, self.output = None, None
         if block.title == BESIDE:
-            self.output = await self.shell.run_beside(text)
+            self.beside = await self.shell.run_beside(text)
         else:
             self.ran = (text, await self.shell.run(text))
 
-    async def _settle(self, shown: Block | None) -> None:
-        """Compare what is shown with what was said, looking again as long as that does no harm."""
-        if self.ran is None and self.output is None:
-            return
-        may_repeat = self.ran is None or not re.search(r" -X|--request| -d|--data|\|", self.ran[0])
+    def _look_beside(self, shown: Block) -> None:
+        assert self.beside is not None
+        self._compare(shown, Ran(self.beside.read_text(errors="replace"), []))
+
+    async def _compare_until_it_is_so(self, shown: Block) -> None:
+        """Compare, looking again where that changes nothing: what is shown may be about to be."""
+        assert self.ran is not None
+        command = self.ran[0]
+        may_repeat = not CHANGES.search(command)
 
         async def it_is_so() -> None:
-            if self.ran is None:
-                assert self.output is not None
-                ran = Ran(self.output.read_text(errors="replace"), [])
-            else:
-                ran = self.ran[1]
+            assert self.ran is not None
             try:
-                self._compare(shown, ran)
+                self._compare(shown, self.ran[1])
             except AssertionError:
-                if self.ran is not None and may_repeat:
-                    self.ran = (self.ran[0], await self.shell.run(self.ran[0]))
+                if may_repeat:
+                    self.ran = (command, await self.shell.run(command))
                 raise
 
-        await eventually(it_is_so, within=20 if may_repeat and shown else 0, every=0.1)
-        if shown and shown.language == "json" and self.ran:
-            for said, told in names_in(json.loads(shown.text), json.loads(self.ran[1].output)):
-                self.instead[said] = told
-        self.ran, self.output = None, None
+        await eventually(it_is_so, within=20 if may_repeat else 0, every=0.1)
+        if shown.language == "json":
+            self.instead.update(names_in(json.loads(shown.text), json.loads(self.ran[1].output)))
+        self.ran = None
+
+    def end(self) -> None:
+        """Leave the page."""
+        self._leave()
 
     def _compare(self, shown: Block | None, ran: Ran) -> None:
         refused = [status for status in ran.statuses if status >= 400 or status == 0]
@@ -155,9 +164,12 @@ class Page:
 
     def _as_here(self, text: str) -> str:
         """Put the ports and ids of this machine where the page has its own."""
-        for said, here in self.instead.items():
-            text = re.sub(rf"(?<![\w.]){re.escape(said)}(?![\w])", lambda _, here=here: here, text)
-        return text
+        # The longest first: an id may stand in a path that is a name too.
+        names = sorted(self.instead, key=len, reverse=True)
+        said = "|".join(rf"(?<![\w.]){re.escape(name)}" for name in names).replace(
+            r"(?<![\w.])/", "/"
+        )
+        return re.sub(rf"({said})(?!\w)", lambda found: self.instead[found[0]], text)
 
     def _query(self, text: str) -> None:
         with psycopg.connect(self.stack.database_url) as connection:
@@ -165,9 +177,8 @@ class Page:
             connection.rollback()
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page != TUTORIAL], ids=lambda page: name_of(page)
-)
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=name_of)
 async def test_the_commands_of_a_page_do_what_it_says(
     page: Path, stack: Stack, tmp_path: Path, reader: dict[str, str]
 ) -> None:
@@ -184,7 +195,7 @@ async def test_the_commands_of_a_page_do_what_it_says(
                 await followed.follow(block)
             except Exception as error:
                 raise AssertionError(f"{block}\n{error}") from error
-        await followed.end()
+        followed.end()
 
 
 def test_every_block_has_a_language_that_says_what_is_done_with_it() -> None:

@@ -14,7 +14,13 @@ from documentation.pages import DOCS, pages
 from tests.docs.blocks import ROOT
 
 # What a browser fetches by itself.
-FETCHED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src"), ("link", "href")}
+FETCHED = {
+    ("script", "src"),
+    ("img", "src"),
+    ("iframe", "src"),
+    ("source", "src"),
+    ("link", "href"),
+}
 FETCHED_RELATIONS = {"stylesheet", "icon", "preload", "preconnect", "modulepreload", "manifest"}
 # Named in the theme's scripts: to be fetched for pages that have what ours have not, or not at all.
 KNOWN_HOSTS = {
@@ -45,11 +51,11 @@ class Page(HTMLParser):
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if tag == "a" and "href" in given:
             self.links.append(given["href"])
-        for name in given:
+        for name, value in given.items():
             if (tag, name) in FETCHED and (
                 tag != "link" or set(given.get("rel", "").split()) & FETCHED_RELATIONS
             ):
-                self.fetched.append(given[name])
+                self.fetched.append(value)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(directory)],
         cwd=ROOT,
         env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
+        check=False,
         capture_output=True,
         text=True,
     )
