@@ -8,7 +8,10 @@ MORE = "…"
 # What tells one answer from another; a page goes on with what it was told.
 NAMES = {"id", "job_id", "jobId", "scheduled_for", "next_cursor", "replay", "secret"}
 # Numbers that a page is about.
-EXACT = {"status", "http_status", "attempt", "matched", "replayed", "created", "replaced"}
+EXACT = {
+    *("status", "http_status", "attempt", "version", "time_left", "delay"),
+    *("matched", "replayed", "created", "replaced", "accepted", "done"),
+}
 VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|v1,\S+|whsec_\S+|[0-9a-f]{32}|\d[\d.,]*\d|\d")
 
 

@@ -31,6 +31,7 @@ KNOWN_HOSTS = {
     "lunrjs.com": "the same",
     "tartarus.org": "the same",
 }
+MADE = pages()
 HOST = re.compile(r"https?://([\w.-]+)")
 
 
@@ -123,11 +124,11 @@ def test_the_theme_s_scripts_know_no_other_host_than_we_know_of(site: Path) -> N
     assert named <= KNOWN_HOSTS.keys()
 
 
-@pytest.mark.parametrize("name", pages())
+@pytest.mark.parametrize("name", MADE)
 def test_a_page_that_is_made_from_the_code_is_the_one_that_the_code_makes(name: str) -> None:
-    assert (DOCS / name).read_text() == pages()[name], "run `make docs`"
+    assert (DOCS / name).read_text() == MADE[name], "run `make docs`"
 
 
 def test_no_page_that_was_made_from_the_code_is_left_behind() -> None:
     made = {path.relative_to(DOCS).as_posix() for path in (DOCS / "reference/http").glob("*.md")}
-    assert made == {name for name in pages() if name.startswith("reference/http/")}
+    assert made == {name for name in MADE if name.startswith("reference/http/")}

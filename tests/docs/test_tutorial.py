@@ -69,7 +69,7 @@ class Reader:
                     lambda: self._compare(json.loads(block.text)), within=30, every=0.3
                 )
             case "text":
-                await eventually(lambda: self._look(block), within=30)
+                await eventually(lambda: self._look(block), within=60)
 
     async def _compare(self, shown: object) -> None:
         differences = list(unlike(shown, json.loads(self.answer)))
@@ -106,6 +106,7 @@ async def reader(clone: Path) -> AsyncIterator[Reader]:
         yield Reader(shell)
 
 
+@pytest.mark.timeout(300)
 async def test_the_tutorial_does_what_it_says(reader: Reader) -> None:
     blocks = [block for block in blocks_of(TUTORIAL) if not runs_elsewhere(block)]
     assert len(blocks) > 20
