@@ -101,7 +101,7 @@ def plain(release: Release, value_set_name: str) -> str:
         if template := each["spec"].get("template") if "spec" in each else None:
             _forget_helm(template["metadata"])
     head = (
-        f"# Rendered from deploy/helm/onthedot with ci/{value_set_name}-values.yaml by `make docs`:\n"
+        f"# Rendered from deploy/helm/onthedot, ci/{value_set_name}-values.yaml, by `make docs`:\n"
         "# change the chart instead, or patch this in an overlay.\n"
     )
     return head + yaml.dump_all(release.objects, Dumper=_Readable, sort_keys=False, width=110)
@@ -120,10 +120,15 @@ _Readable.add_representer(
 
 
 def _forget_helm(metadata: Object) -> None:
-    del metadata["labels"]["helm.sh/chart"], metadata["labels"]["app.kubernetes.io/managed-by"]
-    annotations = metadata.pop("annotations", {})
-    if kept := {k: v for k, v in annotations.items() if not k.startswith("helm.sh/")}:
-        metadata["annotations"] = kept
+    for name in ("labels", "annotations"):
+        given = metadata.pop(name, {})
+        kept = {
+            key: value
+            for key, value in given.items()
+            if key != "app.kubernetes.io/managed-by" and not key.startswith("helm.sh/")
+        }
+        if kept:
+            metadata[name] = kept
 
 
 def main() -> None:

@@ -15,12 +15,18 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{/* Labels and annotations of an object of a component; (list $ "handler" annotations labels). */}}
 {{- define "onthedot.metadata" -}}
 {{- $ := index . 0 -}}
+{{- $chart := printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" -}}
+{{- $labels := merge (dict "app.kubernetes.io/managed-by" $.Release.Service "helm.sh/chart" $chart) (index . 3) -}}
+{{- include "onthedot.podMetadata" (list $ (index . 1) (index . 2) $labels) }}
+{{- end -}}
+
+{{/* The same of a pod, which need not be exchanged because the chart was. */}}
+{{- define "onthedot.podMetadata" -}}
+{{- $ := index . 0 -}}
 labels:
   {{- include "onthedot.selector" . | nindent 2 }}
-  app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
   app.kubernetes.io/part-of: onthedot
-  app.kubernetes.io/managed-by: {{ $.Release.Service }}
-  helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" }}
+  app.kubernetes.io/version: {{ default $.Chart.AppVersion $.Values.image.tag | quote }}
   {{- with merge (dict) (index . 3) $.Values.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
