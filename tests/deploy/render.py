@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -96,7 +97,8 @@ def _weight(hook: Object) -> int:
 
 def plain(release: Release, value_set_name: str) -> str:
     """The objects for `kubectl apply`: without what only Helm reads."""
-    for each in release.objects:
+    objects = deepcopy(release.objects)
+    for each in objects:
         _forget_helm(each["metadata"])
         if template := each["spec"].get("template") if "spec" in each else None:
             _forget_helm(template["metadata"])
@@ -104,7 +106,7 @@ def plain(release: Release, value_set_name: str) -> str:
         f"# Rendered from deploy/helm/onthedot, ci/{value_set_name}-values.yaml, by `make docs`:\n"
         "# change the chart instead, or patch this in an overlay.\n"
     )
-    return head + yaml.dump_all(release.objects, Dumper=_Readable, sort_keys=False, width=110)
+    return head + yaml.dump_all(objects, Dumper=_Readable, sort_keys=False, width=110)
 
 
 class _Readable(yaml.SafeDumper):
