@@ -1,4 +1,4 @@
-"""What the chart renders; `python -m tests.deploy.render` writes it to `deploy/kubernetes`."""
+"""What the chart renders, by Helm's own library; and as plain manifests, without Helm."""
 
 import json
 import subprocess
@@ -131,14 +131,3 @@ def _forget_helm(metadata: Object) -> None:
         }
         if kept:
             metadata[name] = kept
-
-
-def main() -> None:
-    """Write the plain manifests."""
-    with Renderer.started() as renderer:
-        for file, name in PLAIN_FILES.items():
-            (PLAIN / file).write_text(plain(renderer.render(value_set(name)), name))
-
-
-if __name__ == "__main__":
-    main()

@@ -147,7 +147,8 @@ def main() -> None:
             )
         except helm_sdkpy.HelmError as refusal:
             answer = {"refused": str(refusal)}
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
