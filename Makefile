@@ -56,9 +56,10 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, the reference
+docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, the reference, deploy/kubernetes
 	$(BIN)/python -m shared.settings > .env.example
 	$(BIN)/python -m handler_service.app > docs/openapi.json
+	$(BIN)/python -m tests.deploy
 	$(BIN)/python -m documentation
 
 site: $(VENV)/dev.stamp ## Build the documentation into build/site; what is broken refuses
