@@ -76,7 +76,7 @@ class Service:
                     raise AssertionError(str(error)) from None
                 assert response.status_code == 200, response.text
 
-            await eventually(answers, within=20)
+            await eventually(answers, within=30)
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
