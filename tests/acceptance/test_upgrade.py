@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from handler_service.health import SCHEMA_REVISION
 from migrations.__main__ import migrate
+from tests.acceptance.test_health import value_of
 from tests.balancer import Balancer
 from tests.earlier import check_out
-from tests.processes import Services
+from tests.eventually import eventually
+from tests.processes import Service, Services, free_port
 from tests.receiver import Receiver
 from tests.traffic import Traffic
 
@@ -95,3 +98,67 @@ async def test_executors_of_both_versions_share_the_work_of_either_handler(
             await new.executor()
             await traffic.goes_on(60)
         await traffic.was_served_well()
+
+
+@pytest.mark.parametrize("creator", ["new", "old"])
+async def test_versions_agree_on_wake_ups_and_breakers(
+    creator: str,
+    earlier: Earlier,
+    database_url: str,
+    redis_url: str,
+    receiver: Receiver,
+    tmp_path: Path,
+) -> None:
+    async with both(earlier, database_url, redis_url, tmp_path) as (old, new):
+        creates, fires = (new, old) if creator == "new" else (old, new)
+        handler, executor = await asyncio.gather(
+            creates.handler(), fires.executor(**RARELY, BREAKER_OPEN_SECONDS="60")
+        )
+        async with httpx.AsyncClient(base_url=handler.url, timeout=30) as http:
+            await create(http, url=receiver.url(), seconds=1)
+            await eventually(lambda: called(receiver, 1), within=20)
+            nobody = f"http://127.0.0.1:{free_port()}/"
+            for _ in range(12):
+                await create(http, url=nobody, seconds=1, retry="none")
+        await eventually(lambda: knows_a_breaker(executor), within=20)
+        other = await creates.executor()
+        await eventually(lambda: knows_a_breaker(other), within=20)
+
+
+# So rarely that what is due soon must have been woken for.
+RARELY = {"POLL_SECONDS": "30", "CLAIM_AHEAD_SECONDS": "31", "LEASE_SECONDS": "100"}
+
+
+async def test_an_executor_that_knows_no_recurrence_disturbs_none(
+    earlier: Earlier, database_url: str, redis_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    async with both(earlier, database_url, redis_url, tmp_path) as (old, new):
+        handler, _, executor = await asyncio.gather(new.handler(), old.executor(), new.executor())
+        async with httpx.AsyncClient(base_url=handler.url, timeout=30) as http:
+            job_id = await create(http, "/jobs", url=receiver.url("/ok/recurs"), every=1)
+            for _ in range(10):
+                await create(http, url=receiver.url(), seconds=1)
+            await eventually(lambda: called(receiver, 15), within=30)
+            assert (await http.post(f"/jobs/{job_id}/pause")).status_code == 200
+            assert set(receiver.runs.values()) == {1}
+            # Back to the version before: what is paused does not keep it from the rest.
+            assert await executor.stop() == 0
+            timer_id = await create(http, url=receiver.url("/ok/afterwards"), seconds=1)
+            await eventually(lambda: called(receiver, 1, timer_id), within=20)
+
+
+async def create(http: httpx.AsyncClient, to: str = "/timers", **body: object) -> int:
+    answer = await http.post(to, json=body)
+    assert answer.status_code == 201, answer.text
+    return int(answer.json()["id"])
+
+
+def called(receiver: Receiver, times: int, job_id: int | None = None) -> None:
+    calls = receiver.calls if job_id is None else receiver.calls_of(job_id)
+    assert len(calls) >= times, len(calls)
+
+
+async def knows_a_breaker(executor: Service) -> None:
+    async with httpx.AsyncClient() as http:
+        metrics = (await http.get(f"{executor.url}/metrics")).text
+    assert value_of(metrics, "onthedot_breakers_open") == 1
