@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test chaos fuzz guards check format docs site bench compose-test lock clean
+.PHONY: help up receiver test chaos fuzz guards check format docs site bench newcomer compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ site: $(VENV)/dev.stamp ## Build the documentation into build/site; what is brok
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks
+
+newcomer: ## Walk a newcomer's path in a fresh clone and time it: clone, make up, the first webhook
+	@$(PYTHON) -m benchmarks.newcomer
 
 compose-test: $(VENV)/dev.stamp ## docker compose up, a timer, its webhook: needs a Docker engine
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)

@@ -19,7 +19,7 @@ from shared.telemetry import configure_logging
 
 
 def main() -> int:
-    """Serve until SIGTERM; requests under way are finished."""
+    """Serve until SIGTERM and while it drains; requests under way are finished."""
     try:
         settings = HandlerSettings()
     except ValidationError as refusal:
@@ -44,6 +44,7 @@ def main() -> int:
             timeout_keep_alive=65,
             timeout_graceful_shutdown=15,
         ),
+        drain_seconds=settings.drain_seconds,
     )
     # When it has stopped, uvicorn raises again the signal that stopped it; here that is no news.
     for number in (signal.SIGTERM, signal.SIGINT):
