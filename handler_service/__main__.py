@@ -20,7 +20,7 @@ from shared.tracing import CannotTrace
 
 
 def main() -> int:
-    """Serve until SIGTERM; requests under way are finished."""
+    """Serve until SIGTERM and while it drains; requests under way are finished."""
     try:
         settings = HandlerSettings()
     except ValidationError as refusal:
@@ -50,6 +50,7 @@ def main() -> int:
             timeout_keep_alive=65,
             timeout_graceful_shutdown=15,
         ),
+        drain_seconds=settings.drain_seconds,
     )
     # When it has stopped, uvicorn raises again the signal that stopped it; here that is no news.
     for number in (signal.SIGTERM, signal.SIGINT):

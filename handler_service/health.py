@@ -32,7 +32,7 @@ class ReadyOut(BaseModel):
 
     model_config = answer({"status": "ready", "postgres": "ok", "redis": "ok"})
 
-    status: Literal["ready", "not ready"]
+    status: Literal["ready", "not ready", "leaving"]
     postgres: Literal["ok", "unreachable", "not migrated"]
     redis: Literal["ok", "unreachable"]
 
@@ -56,21 +56,26 @@ async def healthz() -> Response:
     summary="Can it serve",
     response_description="It can",
     responses={
-        503: {"model": ReadyOut, "description": "Postgres cannot be reached, or is not migrated"}
+        503: {
+            "model": ReadyOut,
+            "description": "Postgres cannot be reached or is not migrated, or the handler is about "
+            "to stop",
+        }
     },
 )
 async def readyz(request: Request) -> Response:
-    """Answer 200 when Postgres is reachable and migrated. Redis is reported, not required."""
+    """Answer 200 when Postgres is reachable and migrated. Redis is reported, not required.
+
+    A handler that was told to stop answers 503, and serves on until nobody asks it any more.
+    """
     context = Context.of(request)
     postgres, redis = await asyncio.gather(_postgres(context), _redis(context))
-    body = {
-        "status": "ready" if postgres == "ok" else "not ready",
-        "postgres": postgres,
-        "redis": redis,
-    }
+    status = "ready" if postgres == "ok" else "not ready"
+    if context.leaving.is_set():
+        status = "leaving"
     return Response(
-        orjson.dumps(body),
-        status_code=200 if postgres == "ok" else 503,
+        orjson.dumps({"status": status, "postgres": postgres, "redis": redis}),
+        status_code=200 if status == "ready" else 503,
         media_type="application/json",
     )
 

@@ -131,6 +131,12 @@ class HandlerSettings(Settings):
     creates_waiting_max: int = Field(
         5_000, ge=1, le=100_000, description="creates waiting for a commit; beyond it, 503"
     )
+    drain_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="how long it serves on after SIGTERM, not ready, so that balancers leave it",
+    )
     events_window_seconds: int = Field(
         600,
         ge=10,

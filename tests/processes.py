@@ -25,7 +25,16 @@ def free_port() -> int:
 class Service:
     """One process of a service, its log kept."""
 
-    def __init__(self, module: str, port: int, log: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        port: int,
+        log: Path,
+        environment: dict[str, str],
+        *,
+        source: Path = ROOT,
+    ) -> None:
+        self.source = source
         self.module = module
         self.port = port
         self.log = log
@@ -47,7 +56,7 @@ class Service:
                 sys.executable,
                 *("-W", "default", "-m", self.module),
                 env={**os.environ, **self.environment},  # noqa: TID251  # a child's environment
-                cwd=ROOT,
+                cwd=self.source,
                 stdout=log,
                 stderr=log,
             )
@@ -68,7 +77,7 @@ class Service:
                     raise AssertionError(str(error)) from None
                 assert response.status_code == 200, response.text
 
-            await eventually(answers, within=20)
+            await eventually(answers, within=30)
 
     def events(self) -> list[dict[str, Any]]:
         """What it has logged so far, as long as that is JSON."""
@@ -102,15 +111,19 @@ class Service:
 
 
 class Services:
-    """Everything one test runs, sharing a database and a Redis."""
+    """Everything one test runs, sharing a database and a Redis; `source` holds the code it runs."""
 
-    def __init__(self, database_url: str, redis_url: str, directory: Path) -> None:
+    def __init__(
+        self, database_url: str, redis_url: str, directory: Path, *, source: Path = ROOT
+    ) -> None:
         self.environment = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
             "LOG_FORMAT": "json",
+            "DRAIN_SECONDS": "0",  # nothing stands before them, unless a test says so
         }
+        self._source = source
         self._directory = directory
         self.started: list[Service] = []
 
@@ -138,6 +151,6 @@ class Services:
         port = free_port()
         log = self._directory / f"{module}-{len(self.started)}.log"
         environment = {**self.environment, port_setting: str(port), **settings}
-        service = Service(module, port, log, environment)
+        service = Service(module, port, log, environment, source=self._source)
         self.started.append(service)
         return service
