@@ -1,10 +1,8 @@
-"""Who created a job, for traces.
+"""Who created a job, for traces. Only adds."""
 
-Only adds, and rewrites nothing, so that the previous version runs on while this one starts.
-"""
-
-import sqlalchemy as sa
 from alembic import op
+
+from migrations import online
 
 revision = "0004"
 down_revision = "0003"
@@ -13,7 +11,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("jobs", sa.Column("traceparent", sa.Text))
+    with online.steps():
+        online.add_columns("jobs", traceparent="text")
 
 
 def downgrade() -> None:
