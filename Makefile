@@ -75,9 +75,9 @@ compose-test: $(VENV)/dev.stamp ## docker compose up, a timer, its webhook: need
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o locks/server.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --extra otel pyproject.toml -o locks/server.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/server.txt --extra local pyproject.toml -o locks/local.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/local.txt --extra dev pyproject.toml -o locks/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/local.txt -c locks/server.txt --extra dev pyproject.toml -o locks/dev.txt
 	echo "helm-sdkpy>=0.1.32" | $(BIN)/uv pip compile --quiet --no-deps --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade - -o locks/chart.txt
 
 clean: ## Remove what make made, the data included

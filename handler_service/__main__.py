@@ -15,7 +15,8 @@ from handler_service.protocol import Protocol
 from handler_service.server import Server
 from shared import VERSION, garbage
 from shared.settings import HandlerSettings, explain
-from shared.telemetry import configure_logging
+from shared.telemetry import configure_logging, tell_build
+from shared.tracing import CannotTrace
 
 
 def main() -> int:
@@ -27,8 +28,13 @@ def main() -> int:
         return 2
     configure_logging(form=settings.log_format, level=settings.log_level, service="handler")
     log = structlog.stdlib.get_logger("handler")
+    tell_build("handler")
     log.info("handler.started", version=VERSION, **settings.model_dump(mode="json"))
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except CannotTrace as refusal:
+        print(refusal, file=sys.stderr)  # noqa: T201  # as for any setting that cannot be
+        return 2
     server = Server(
         app,
         uvicorn.Config(

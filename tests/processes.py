@@ -1,12 +1,13 @@
 """Handlers and executors as the real processes they are."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -77,6 +78,10 @@ class Service:
                 assert response.status_code == 200, response.text
 
             await eventually(answers, within=30)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has logged so far, as long as that is JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

@@ -201,7 +201,7 @@ def test_a_migration_that_is_interrupted_goes_on_where_it_was(empty_database_url
     try:
         for _ in range(100):
             with suppress(InterruptedHereError):
-                if migrate(url) == (BEFORE_JOBS, SCHEMA_REVISION):
+                if migrate(url)[1] == SCHEMA_REVISION:
                     break
         else:
             raise AssertionError(f"it does not come to an end: {made}")
