@@ -17,9 +17,13 @@ LEVELS = {level: level for level in ("debug", "info", "warning", "error", "criti
 NAME = re.compile(r"[a-z_]+\.[a-z_]+")
 OPENING = """
 To stderr, a line each: as JSON, or for people on a terminal (`LOG_FORMAT`). Every line has
-`event`, `level`, `logger` and `timestamp`; those of libraries too. `…` stands for fields that
-vary: settings at a start, counts by kind. URLs, headers and payloads belong to callers and are
-never logged, but for a destination's scheme, host and port, which breakers name.
+`event`, `level`, `logger` and `timestamp`; those of libraries too. What a handler says about a
+request has its `request_id`, which the answer repeats as `x-request-id` and a caller may choose
+by the same header. `run_id` is the `webhook-id` of a run. `…` stands for fields that vary:
+settings at a start, counts by kind.
+
+URLs, headers and payloads belong to callers and are never logged, but for a destination's scheme,
+host and port, which breakers name.
 """
 
 
