@@ -14,7 +14,7 @@ NOT_HERE = {
     "kubectl": "needs a cluster",
     "helm": "needs helm and a cluster; tests/deploy renders the chart",
     "redis-cli": "comes with Redis, and the tests' own server has no client",
-    "git": "needs the address that the reader has the repository from",
+    "git": "needs the address that the reader has it from; `make newcomer` makes a clone",
     "promtool": "comes with Prometheus",
 }
 

@@ -3,10 +3,18 @@
 import asyncio
 import os
 import re
+import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
+
+import pytest
+
+# A machine may have none of them; the pages tell readers that they need them.
+needs_programs = pytest.mark.skipif(
+    not all(map(shutil.which, ("bash", "curl", "make"))), reason="needs bash, curl and make"
+)
 
 MARK = "what-came-before-is-over"
 

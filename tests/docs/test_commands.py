@@ -23,7 +23,7 @@ from tests.conftest import url_of
 from tests.docs.blocks import BESIDE, LANGUAGES, PAGES, ROOT, Block, blocks_of, name_of
 from tests.docs.elsewhere import NOT_HERE, chart_values, faults, runs_elsewhere, unknown_keys
 from tests.docs.shape import mask, names_in, unlike
-from tests.docs.shell import Ran, Shell
+from tests.docs.shell import Ran, Shell, needs_programs
 from tests.eventually import eventually
 from tests.processes import Services, free_port
 from tests.receiver import Receiver
@@ -177,6 +177,7 @@ class Page:
             connection.rollback()
 
 
+@needs_programs
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL], ids=name_of)
 async def test_the_commands_of_a_page_do_what_it_says(

@@ -14,7 +14,7 @@ from local_stack import ports
 from tests.docs.blocks import ROOT, Block, blocks_of
 from tests.docs.elsewhere import runs_elsewhere
 from tests.docs.shape import mask, unlike
-from tests.docs.shell import Shell
+from tests.docs.shell import Shell, needs_programs
 from tests.eventually import eventually
 
 TUTORIAL = ROOT / "docs/tutorial.md"
@@ -106,6 +106,7 @@ async def reader(clone: Path) -> AsyncIterator[Reader]:
         yield Reader(shell)
 
 
+@needs_programs
 @pytest.mark.timeout(300)
 async def test_the_tutorial_does_what_it_says(reader: Reader) -> None:
     blocks = [block for block in blocks_of(TUTORIAL) if not runs_elsewhere(block)]
