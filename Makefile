@@ -63,7 +63,7 @@ docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks
 
-compose-test: $(VENV)/dev.stamp ## docker compose up, a timer, its webhook: needs a Docker engine
+compose-test: $(VENV)/dev.stamp ## docker compose up, then break and scale it under load, ten minutes: needs a Docker engine
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address
