@@ -71,7 +71,7 @@ bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a
 newcomer: ## Walk a newcomer's path in a fresh clone and time it: clone, make up, the first webhook
 	@$(PYTHON) -m benchmarks.newcomer
 
-compose-test: $(VENV)/dev.stamp ## docker compose up, a timer, its webhook: needs a Docker engine
+compose-test: $(VENV)/dev.stamp ## docker compose up, then break and scale it under load, ten minutes: needs a Docker engine
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address

@@ -1,5 +1,6 @@
 """`make receiver`: shows each webhook that arrives, how late it is, and whether it is genuine."""
 
+import asyncio
 import contextlib
 import errno
 import signal
@@ -7,18 +8,19 @@ import socket
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 
 import uvicorn
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from local_stack import signature, signing_secret
-from local_stack.ports import LOOPBACK, choose
+from local_stack.ports import choose
 from local_stack.problems import TAKEN, PortTakenError
 from local_stack.settings import ReceiverSettings, explain
+from local_stack.signing_secret import Source
 from local_stack.terminal import tolerate
 
 BODY_BYTES_MAX = 16_777_216
@@ -28,10 +30,9 @@ SHOWN_BYTES_MAX = 200
 class Receiver:
     """An ASGI application that accepts everything."""
 
-    def __init__(self, data_directory: Path, given: SecretStr | None) -> None:
-        self._data_directory = data_directory
-        self._is_given = given is not None
-        self._secret = None if given is None else given.get_secret_value()
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._secret: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 204, after printing what came."""
@@ -40,10 +41,10 @@ class Receiver:
         body = b""
         async for piece in request.stream():
             body += piece[: BODY_BYTES_MAX - len(body)]
-        print(printable(self._line(request, body, arrived_at)), flush=True)
+        print(printable(await self._line(request, body, arrived_at)), flush=True)
         await Response(status_code=204)(scope, receive, send)
 
-    def _line(self, request: Request, body: bytes, arrived_at: datetime) -> str:
+    async def _line(self, request: Request, body: bytes, arrived_at: datetime) -> str:
         headers = request.headers
         parts = (
             f"{arrived_at.astimezone():%H:%M:%S.%f}"[:-3],
@@ -51,20 +52,30 @@ class Receiver:
             f"webhook-id: {headers.get('webhook-id', 'none')}",
             lateness(headers.get("onthedot-scheduled-for", ""), arrived_at),
             f"attempt: {headers.get('onthedot-attempt', 'none')}",
-            f"signature: {self._verdict(headers, body)}",
+            f"signature: {await self._verdict(headers, body)}",
             body[:SHOWN_BYTES_MAX].decode(errors="replace"),
         )
         return "  ".join(parts)
 
-    def _verdict(self, headers: Mapping[str, str], body: bytes) -> str:
+    async def _verdict(self, headers: Mapping[str, str], body: bytes) -> str:
         if self._secret is not None and signature.holds(self._secret, headers, body):
             return "holds"
-        if not self._is_given:
-            # None yet, or that of a database which a later `make up` has replaced.
-            self._secret = signing_secret.read(self._data_directory)
+        # None yet, or one that was rotated, or that of a database which `make up` has replaced.
+        self._secret = await asyncio.to_thread(self._source.look_up)
         if self._secret is None:
-            return f"not checked (no secret at {signing_secret.path_in(self._data_directory)})"
+            return f"not checked (no secret at {self._source.where})"
         return "holds" if signature.holds(self._secret, headers, body) else "DOES NOT HOLD"
+
+
+def source_of(settings: ReceiverSettings) -> Source:
+    """Choose where the secret is looked up: as given, else from a handler, else by the file."""
+    if settings.signing_secret is not None:
+        return Source("SIGNING_SECRET", settings.signing_secret.get_secret_value)
+    if settings.handler_url is not None:
+        return Source(settings.handler_url, partial(signing_secret.ask, settings.handler_url))
+    directory = settings.data_dir.expanduser()
+    path = signing_secret.path_in(directory)
+    return Source(str(path), partial(signing_secret.read, directory))
 
 
 def lateness(scheduled_for: str, arrived_at: datetime) -> str:
@@ -88,21 +99,21 @@ def main() -> int:
     except ValidationError as refusal:
         print(explain(refusal, ReceiverSettings), file=sys.stderr)
         return 2
-    port = settings.receiver_port
+    host, port = settings.receiver_host, settings.receiver_port
     try:
-        listener = socket.create_server((LOOPBACK, port))
+        listener = socket.create_server((host, port))
     except OSError as error:
         reason = TAKEN if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
         remedy = f"make receiver RECEIVER_PORT={choose()}"
         print(PortTakenError(port, remedy, reason), file=sys.stderr)
         return 1
     tolerate(sys.stdout)
-    print(f"Receiving on http://{LOOPBACK}:{port}, any path. Ctrl-C ends it.", flush=True)
+    print(f"Receiving on http://{host}:{port}, any path. Ctrl-C ends it.", flush=True)
     # uvicorn stops in good order on either signal, and then raises it once more.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         config = uvicorn.Config(
-            Receiver(settings.data_dir.expanduser(), settings.signing_secret),
+            Receiver(source_of(settings)),
             access_log=False,
             log_level="warning",
             lifespan="off",

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from local_stack.ports import LOOPBACK
+
 # Descriptions complete the sentence "PORT=abc is not …", and examples the one after it, "Try …".
 PORT: dict[str, Any] = {"ge": 1, "le": 65_535, "description": "a port, 1 to 65535"}
 
@@ -20,6 +22,12 @@ def _like(pattern: str) -> AfterValidator:
         return secret
 
     return AfterValidator(check)
+
+
+def _check_handler_url(url: str) -> str:
+    if not re.fullmatch(r"http://[^/@]+/?", url):
+        raise ValueError(url)
+    return url
 
 
 class StackSettings(BaseSettings):
@@ -57,6 +65,7 @@ class ReceiverSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
+    receiver_host: str = Field(LOOPBACK, description="a name or an address of this machine")
     receiver_port: int = Field(9000, **PORT, examples=["make receiver RECEIVER_PORT=9001"])
     data_dir: Path = Field(
         Path(".data"), description="a directory", examples=["make receiver DATA_DIR=.data"]
@@ -65,6 +74,11 @@ class ReceiverSettings(BaseSettings):
         None,
         description="a signing secret, whsec_ and base64",
         examples=["make receiver SIGNING_SECRET=whsec_..."],
+    )
+    handler_url: Annotated[str, AfterValidator(_check_handler_url)] | None = Field(
+        None,
+        description="the URL of a handler",
+        examples=["make receiver HANDLER_URL=http://127.0.0.1:8080"],
     )
 
 

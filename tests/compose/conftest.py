@@ -6,6 +6,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+# The figures of trials are printed as those of `make chaos` are.
+from tests.chaos.conftest import pytest_terminal_summary  # noqa: F401  # a hook of pytest
+
 from .stack import Stack
 
 LATEST = ("--timestamps", "--tail", "300")
@@ -24,8 +27,8 @@ def stack() -> Iterator[Stack]:
             raise
         yield running
     finally:
-        running.compose("down", "--volumes", "--remove-orphans")
-        running.docker("image", "rm", "--force", running.image)
+        running.compose("--profile", "demo", "down", "--volumes", "--remove-orphans")
+        running.docker("image", "rm", "--force", running.image, f"{running.image}-demo")
 
 
 def refuse_without_engine() -> None:

@@ -5,13 +5,13 @@ import os
 import random
 import secrets
 import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
+
+from local_stack import ports
+from tests.deployed.inbox import Inbox
 
 ROOT = Path(__file__).parents[2]
 FILES = ("docker-compose.yml", "tests/compose/docker-compose.test.yml")
@@ -19,49 +19,30 @@ SERVICES = ("handler", "executor", "postgres", "redis")
 
 BUILD_SECONDS = 900
 UP_SECONDS = 240
-POLL_SECONDS = 0.1
-
-Seen = TypeVar("Seen")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Webhook:
-    """A request that a receiver got."""
-
-    at: float  # Unix seconds, by the clock that all containers share
-    path: str
-    headers: dict[str, str]
-    body: str
-
-
-@dataclass(frozen=True)
-class Inbox:
-    """What a receiver got since it was started."""
-
-    address: str
-
-    def all(self) -> list[Webhook]:
-        """Every webhook, in the order of arrival."""
-        return [Webhook(**webhook) for webhook in httpx.get(self.address, timeout=10).json()]
 
 
 class Stack:
     """What a test may do to the running stack, and what it may look at."""
 
+    receiver = "http://inbox:9000"
+
     def __init__(self, project: str) -> None:
         self.project = project
         self.image = f"onthedot:{project}"
-        # A network for the receivers that hardly collides with one of the machine's own.
+        self.port = ports.choose()
+        # Networks that hardly collide with one of the machine's own.
         subnet = f"10.{random.randrange(200, 256)}.{random.randrange(256)}.0/28"
+        self.demo_network = f"198.{random.choice((18, 19))}.{random.randrange(256)}"
         docker_settings = os.environ  # noqa: TID251  # which engine to speak to; no setting of ours
         self._environment = docker_settings | {
-            "PORT": "0",  # any free one
+            "PORT": str(self.port),
             "EXECUTORS": "2",
             "IMAGE": self.image,
             "LOG_FORMAT": "json",
             "POSTGRES_PASSWORD": secrets.token_hex(16),
             "REDIS_PASSWORD": secrets.token_hex(16),
             "ALLOWED_PRIVATE_NETWORKS": subnet,
+            "DEMO_NETWORK": self.demo_network,
             "RECEIVERS_SUBNET": subnet,
         }
 
@@ -87,10 +68,23 @@ class Stack:
             "compose", "--project-name", self.project, *files, *arguments, seconds=seconds
         )
 
-    def up(self, *arguments: str) -> None:
+    def up(self, *arguments: str, profiles: tuple[str, ...] = ()) -> None:
         """Bring everything up and wait until each service answers that it is ready."""
+        profile = [argument for name in profiles for argument in ("--profile", name)]
         wait = ("--detach", "--wait", "--wait-timeout", str(UP_SECONDS))
-        self.compose("up", *wait, *arguments, seconds=BUILD_SECONDS)
+        self.compose(*profile, "up", *wait, *arguments, seconds=BUILD_SECONDS)
+
+    # What goes wrong.
+
+    def crash(self, container: str) -> None:
+        """SIGKILL a container's process from outside, as the kernel does when memory is short.
+
+        After a `docker kill` the engine would not start it again: somebody wanted it to stop.
+        """
+        process = self.docker("inspect", "--format", "{{.State.Pid}}", container).strip()
+        kill = f"import os; os.kill({process}, 9)"
+        as_root = ("--rm", "--pid", "host", "--network", "none", "--user", "0")
+        self.docker("run", *as_root, self.image, "python", "-c", kill)
 
     # What a client sees.
 
@@ -99,9 +93,9 @@ class Stack:
         return "http://" + self.compose("port", service, str(port)).strip()
 
     def api(self) -> httpx.Client:
-        return httpx.Client(base_url=self.address("handler", 8080), timeout=10)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
 
-    def inbox(self, receiver: str = "receiver") -> Inbox:
+    def inbox(self, receiver: str = "inbox") -> Inbox:
         return Inbox(self.address(receiver, 9000))
 
     # What an operator sees.
@@ -111,6 +105,11 @@ class Stack:
         ids = self.compose("ps", "--all", "--quiet", *services).split()
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", *ids))
         return found
+
+    def container(self, service: str) -> str:
+        """The id of the one container that a service has."""
+        [found] = self.containers(service)
+        return str(found["Id"])
 
     def select(self, query: str) -> list[list[str]]:
         """The rows of a query, as psql prints them."""
@@ -123,13 +122,5 @@ class Stack:
         return logs.replace("\x1b[2K", "")  # some versions clear each line, even in a pipe
 
 
-def eventually(look: Callable[[], Seen], *, within_seconds: float) -> Seen:
-    """Look again until the assertion in `look` holds, and answer what it saw."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        try:
-            return look()
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(POLL_SECONDS)
+def is_ready(container: dict[str, Any]) -> bool:
+    return container["State"]["Running"] and container["State"]["Health"]["Status"] == "healthy"

@@ -15,7 +15,15 @@ METRIC = re.compile(r"onthedot_[a-z_]+")
 SUFFIXES = ("_bucket", "_sum", "_count")
 # Of make, Compose, OpenTelemetry and proxies.
 NOT_OURS = {
-    *("EXECUTORS", "IMAGE", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "DATA_DIR", "RECEIVER_PORT"),
+    *(
+        "EXECUTORS",
+        "IMAGE",
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+        "DATA_DIR",
+        "RECEIVER_PORT",
+        "DEMO_NETWORK",
+    ),
     *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "HTTP_PROXY", "CRON_TZ"),
     *(
         "SIGTERM",

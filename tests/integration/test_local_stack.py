@@ -394,6 +394,29 @@ async def test_a_timer_makes_the_whole_trip_to_the_receiver(up: Up, tmp_path: Pa
     assert receiver.end(signal.SIGINT) == 0
 
 
+async def test_a_receiver_asks_a_handler_for_the_secret_and_again_when_it_is_rotated(
+    up: Up, tmp_path: Path
+):
+    port = ports.choose()
+    await up.says("Onthedot runs.")
+    handler = f"http://127.0.0.1:{up.port}"
+    receiver = Command("local_stack.receiver", tmp_path, HANDLER_URL=handler, RECEIVER_PORT=port)
+    await receiver.says("Receiving on")
+    for path in ("/asked", "/asked-again"):
+        up.request("POST", "/timers", {"seconds": 1, "url": f"http://127.0.0.1:{port}{path}"})
+        await receiver.says(f"POST {path} ")
+        (line,) = (line for line in receiver.said.splitlines() if f"POST {path} " in line)
+        assert "signature: holds" in line
+        up.request("POST", "/applications/1/signing-secret/rotate", {"overlap": 0})
+    assert receiver.end() == 0
+
+
+def test_a_receiver_names_a_variable_that_cannot_be_used(tmp_path: Path):
+    status, said = end_of("local_stack.receiver", tmp_path, HANDLER_URL="127.0.0.1:8080")
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("HANDLER_URL=127.0.0.1:8080 is not the URL of a handler. Try: make")
+
+
 async def test_what_is_killed_comes_back(up: Up):
     await up.says("Onthedot runs.")
     (executor,) = re.findall(r"executor-1 .*\(process (\d+)\)", up.said)

@@ -1,4 +1,4 @@
-"""A receiver that keeps every webhook it gets, and answers them all to a GET.
+"""A receiver that keeps every webhook it gets, and tells a GET what came since so many.
 
 It runs inside a container of the services' own image, so it needs nothing but Python.
 """
@@ -8,13 +8,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT = 9000
-SLOW_SECONDS = 3
 
 received: list[dict[str, object]] = []
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Accepts every POST with a 204; one whose path starts with /slow, after a while."""
+    """Accepts every POST with a 204; one to /slow/0.3/... after so many seconds."""
 
     protocol_version = "HTTP/1.1"
 
@@ -29,13 +28,15 @@ class Receiver(BaseHTTPRequestHandler):
                 "body": body.decode(),
             }
         )
-        if self.path.startswith("/slow"):
-            time.sleep(SLOW_SECONDS)
+        match self.path.split("/"):
+            case ["", "slow", seconds, *_]:
+                time.sleep(float(seconds))
         self.send_response(204)
         self.end_headers()
 
     def do_GET(self) -> None:
-        body = json.dumps(received).encode()
+        """Answer what came, but for as many as the path says: /0 asks for all."""
+        body = json.dumps(received[int(self.path[1:]) :]).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
