@@ -22,15 +22,12 @@ Refusals are [problems](../problems.md). The same contract as an OpenAPI 3.1 doc
 /openapi.json` of any handler; `GET /docs` shows it, from that handler alone.
 [Objects](objects.md) has the fields of every body.
 """
-LIMITS = {
-    "minimum": "≥ {:,}",
-    "maximum": "≤ {:,}",
-    "minLength": "≥ {:,} characters",
-    "maxLength": "≤ {:,} characters",
-    "minItems": "≥ {:,} items",
-    "maxItems": "≤ {:,} items",
-    "maxProperties": "≤ {:,} entries",
-}
+LIMITS = (
+    ("minimum", "maximum", ""),
+    ("minLength", "maxLength", " characters"),
+    ("minItems", "maxItems", " items"),
+    ("minProperties", "maxProperties", " entries"),
+)
 
 
 def pages() -> dict[str, str]:
@@ -173,14 +170,21 @@ def _type(schema: Schema) -> str:
         return " or ".join(map(_type, choices))
     if "enum" in schema:
         return " or ".join(code(value) for value in schema["enum"])
+    limits = "; ".join(filter(None, (_limit(schema, *limit) for limit in LIMITS)))
+    limits = f" ({limits})" if limits else ""
     if schema.get("type") == "array":
-        said = f"list of {_type(schema.get('items', {}))}"
-    elif isinstance(of := schema.get("additionalProperties"), dict):
-        said = f"object of {_type(of)}"
-    else:
-        said = schema.get("format") or schema.get("type") or "any JSON"
-    limits = [say.format(schema[word]) for word, say in LIMITS.items() if word in schema]
-    return f"{said} ({', '.join(limits)})" if limits else said
+        return f"list{limits} of {_type(schema.get('items', {}))}"
+    if isinstance(of := schema.get("additionalProperties"), dict):
+        return f"object{limits} of {_type(of)}"
+    return (schema.get("format") or schema.get("type") or "any JSON") + limits
+
+
+def _limit(schema: Schema, least: str, most: str, unit: str) -> str:
+    if least in schema and most in schema:
+        return f"{schema[least]:,} to {schema[most]:,}{unit}"
+    if least in schema:
+        return f"{schema[least]:,} or more{unit}"
+    return f"{schema[most]:,}{unit} at most" if most in schema else ""
 
 
 def _json(value: object) -> str:
