@@ -106,7 +106,10 @@ def create_app(settings: HandlerSettings) -> FastAPI:
 
     app = FastAPIOffline(
         title="Onthedot",
-        description="Hand us a webhook and a time; we make that call on the dot, once.",
+        description=(
+            "Hand us a webhook and a time; we make that call on the dot, once. Every answer "
+            "carries `X-Request-Id`, the request's own if it brings one; our log has it too."
+        ),
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,

@@ -11,8 +11,10 @@ from typing import Any, Self
 
 import httpx
 
+from tests import nursery
 from tests.eventually import eventually
 
+_nursery = nursery.Nursery()
 ROOT = Path(__file__).parent.parent
 
 
@@ -39,7 +41,7 @@ class Service:
         self.port = port
         self.log = log
         self.environment = environment
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | nursery.Process | None = None
 
     @property
     def url(self) -> str:
@@ -51,18 +53,26 @@ class Service:
         return self.process.pid
 
     async def start(self, *, until_ready: bool = True) -> Self:
+        environment = {**os.environ, **self.environment}  # noqa: TID251  # a child's environment
+        if self.source == ROOT and nursery.may_fork(self.module, environment):
+            start = _nursery.start
+            self.process = await asyncio.to_thread(start, self.module, environment, self.log)
+        else:
+            await self._start(environment)
+        if until_ready:
+            await self.ready()
+        return self
+
+    async def _start(self, environment: dict[str, str]) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-W", "default", "-m", self.module),
-                env={**os.environ, **self.environment},  # noqa: TID251  # a child's environment
+                env=environment,
                 cwd=self.source,
                 stdout=log,
                 stderr=log,
             )
-        if until_ready:
-            await self.ready()
-        return self
 
     async def ready(self) -> None:
         async with httpx.AsyncClient(base_url=self.url) as http:
