@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test chaos fuzz guards check format docs bench compose-test lock clean
+.PHONY: help up receiver test chaos fuzz guards check format docs bench newcomer compose-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, 
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks
+
+newcomer: ## Walk a newcomer's path in a fresh clone and time it: clone, make up, the first webhook
+	@$(PYTHON) -m benchmarks.newcomer
 
 compose-test: $(VENV)/dev.stamp ## docker compose up, a timer, its webhook: needs a Docker engine
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
