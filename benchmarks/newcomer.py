@@ -1,9 +1,9 @@
 """How long a newcomer takes from a clone to the first webhook, by the README's own commands.
 
-`python3 -m benchmarks.newcomer`, by any Python: it needs nothing that is not yet installed. It clones
-this repository, so only what is committed; ports are free ones, the data stays in the clone, and all
-of it goes when it ends. What it cannot make fresh are the system's caches and pip's; of the latter,
-PIP_NO_CACHE_DIR=1 lets it do without.
+`python3 -m benchmarks.newcomer`, by any Python: it needs nothing that is not yet installed. It
+clones this repository, so only what is committed; ports are free ones, the data stays in the clone,
+and all of it goes when it ends. What it cannot make fresh are the system's caches and pip's; of the
+latter, PIP_NO_CACHE_DIR=1 lets it do without.
 """
 
 import os
@@ -47,9 +47,11 @@ class Shell:
 
     @property
     def text(self) -> str:
+        """All that it has printed."""
         return "\n".join(self.lines)
 
     def has_ended(self) -> bool:
+        """Whether the command is over."""
         return self._process.poll() is not None
 
     def stop(self) -> None:
@@ -81,6 +83,7 @@ class Walk:
         return self._last - self._began
 
     def reached(self, step: str) -> None:
+        """Tell how long this step took."""
         now = monotonic()
         print(f"  {step:<36} {now - self._last:6.1f} s", flush=True)
         self._last = now
