@@ -53,6 +53,8 @@ class Balancer:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for _ in range(3):
+            await asyncio.sleep(0)  # transports let go of their sockets in the loop's next turns
 
     async def _probe(self) -> None:
         async with httpx.AsyncClient(timeout=2) as http:

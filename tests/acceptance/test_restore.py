@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import psycopg
+import pytest
 import redis
 
 from local_stack.binaries import Binaries, postgres_bindir
@@ -19,6 +20,7 @@ from tests.eventually import eventually
 from tests.processes import Services
 from tests.receiver import Call, Receiver
 
+pytestmark = pytest.mark.timeout(240)  # on a busy machine, so many processes start slowly
 RECURS = "/ok/recurs"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import httpx
+import pytest
 
 from tests.balancer import Balancer
 from tests.eventually import eventually
@@ -11,6 +12,7 @@ from tests.processes import Service, Services
 from tests.receiver import Receiver
 from tests.traffic import Traffic
 
+pytestmark = pytest.mark.timeout(240)  # on a busy machine, so many processes start slowly
 DRAIN = {"DRAIN_SECONDS": "1"}  # ten times what the balancer needs to notice
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import psycopg
 import pytest
 
 from handler_service.health import SCHEMA_REVISION
@@ -19,6 +20,8 @@ from tests.eventually import eventually
 from tests.processes import Service, Services, free_port
 from tests.receiver import Receiver
 from tests.traffic import Traffic
+
+pytestmark = pytest.mark.timeout(240)  # on a busy machine, two versions' processes start slowly
 
 
 class Earlier(NamedTuple):
@@ -61,13 +64,19 @@ async def test_an_upgrade_in_the_order_of_the_manual_refuses_loses_and_doubles_n
         await balancer.add(old_handler)
         traffic = Traffic(url, receiver, port=balancer.port)
         async with traffic.flows():
-            assert await asyncio.to_thread(migrate, url) == (earlier.revision, SCHEMA_REVISION)
+            async with await psycopg.AsyncConnection.connect(url) as reader:
+                # Someone reads jobs for longer than a create may wait.
+                await reader.execute("select from jobs limit 1")
+                migration = asyncio.create_task(asyncio.to_thread(migrate, url))
+                await traffic.goes_on(400)
+                assert not migration.done()
+            assert await migration == (earlier.revision, SCHEMA_REVISION)
             await traffic.goes_on()
+            _, _, new_handler = await asyncio.gather(new.executor(), new.executor(), new.handler())
+            await traffic.goes_on()  # by executors of both versions
             for old_executor in old_executors:
-                await new.executor()
                 assert await old_executor.stop() == 0
-                await traffic.goes_on()
-            await balancer.add(await new.handler())
+            await balancer.add(new_handler)
             await traffic.goes_on(60)  # by both handlers
         await traffic.was_served_well()
 
