@@ -1,0 +1,42 @@
+"""The client and the services know each other by HTTP alone."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SERVICES = ("handler_service", "executor_service", "shared", "migrations", "local_stack")
+CLIENT = "client/onthedot"
+
+
+def imported(directory: str) -> Iterator[tuple[Path, str]]:
+    """Each module of this directory, with the top of each name that it imports."""
+    paths = sorted((ROOT / directory).rglob("*.py"))
+    assert paths, directory
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    yield from ((path, name.name.partition(".")[0]) for name in names)
+                case ast.ImportFrom(module=str(module)):
+                    yield path, module.partition(".")[0]
+
+
+def test_the_client_imports_no_service() -> None:
+    assert not [found for found in imported(CLIENT) if found[1] in SERVICES]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_does_not_import_the_client(service: str) -> None:
+    assert not [found for found in imported(service) if found[1] == "onthedot"]
+
+
+def test_the_library_needs_what_it_says_and_no_more() -> None:
+    library = [
+        (path, name) for path, name in imported(CLIENT) if "cli" not in path.relative_to(ROOT).parts
+    ]
+    others = {name for _, name in library} - sys.stdlib_module_names
+    assert others == {"httpx", "pydantic", "onthedot"}

@@ -1,0 +1,54 @@
+"""One handler and one executor for all tests of the client, and receivers of their own."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+import pytest_asyncio
+
+from onthedot import AsyncOnthedot, Onthedot
+from tests.acceptance.test_timers_contract import fresh_database
+from tests.processes import Services
+from tests.servers import Servers
+
+_numbers = count(1)
+
+
+class Server(NamedTuple):
+    """Where the handler is, and whose database it has."""
+
+    url: str
+    database_url: str
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(
+    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    directory = tmp_path_factory.mktemp("client")
+    with fresh_database(running_servers, template) as database_url:
+        redis_url = running_servers.redis_url
+        services = Services(database_url, redis_url, directory)
+        handler = await services.handler()
+        await services.executor()
+        yield Server(handler.url, database_url)
+        await services.stop()
+
+
+@pytest.fixture
+def onthedot(server: Server) -> Iterator[Onthedot]:
+    with Onthedot(server.url) as onthedot:
+        yield onthedot
+
+
+@pytest.fixture
+async def async_onthedot(server: Server) -> AsyncIterator[AsyncOnthedot]:
+    async with AsyncOnthedot(server.url) as onthedot:
+        yield onthedot
+
+
+@pytest.fixture
+def name(worker_id: str) -> str:
+    """A name that no other test has: for a key, a user or a label."""
+    return f"{worker_id}-{next(_numbers)}"
