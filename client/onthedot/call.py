@@ -42,7 +42,10 @@ def create(
     key: str | None = None,
 ) -> Call:
     """Describe a POST that creates: under an Idempotency-Key it may be sent again."""
-    headers = {IDEMPOTENCY_KEY: key or str(uuid4())}
+    key = str(uuid4()) if key is None else key
+    if not key or not all("!" <= letter <= "~" for letter in key):
+        raise ValueError("idempotency_key: must be visible ASCII characters, without spaces")
+    headers = {IDEMPOTENCY_KEY: key}
     return Call(
         method="POST", path=path, body=body, lines=lines, headers=headers, is_repeatable=True
     )

@@ -27,7 +27,7 @@ class Retries:
     wait_seconds_max: float = 8.0
     retry_after_seconds_max: float = 60.0
 
-    def after_error(self, call: Call, error: httpx.TransportError, sent: int) -> float | None:
+    def after_error(self, call: Call, error: httpx.RequestError, sent: int) -> float | None:
         """Answer how long to wait after a try that got no answer; None: that was the last."""
         if sent > self.most or not (call.is_repeatable or isinstance(error, NEVER_SENT)):
             return None
@@ -35,7 +35,7 @@ class Retries:
 
     def after_answer(self, call: Call, response: httpx.Response, sent: int) -> float | None:
         """Answer how long to wait after a refusal; None: it stands, or that was the last."""
-        if sent > self.most or not self._may_help(call, response):
+        if response.is_success or sent > self.most or not self._may_help(call, response):
             return None
         asked = retry_after_seconds(response.headers)
         if asked is None:

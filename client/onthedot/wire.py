@@ -67,7 +67,9 @@ def _write(name: str, value: Any, *, may_be_local: bool = False) -> Any:
 
 def _instant(name: str, value: datetime, *, may_be_local: bool) -> str:
     if value.tzinfo is not None:
-        text = value.astimezone(UTC).isoformat(timespec="microseconds")
+        # As the server answers it, so that what it answered is found by it again.
+        precision = "microseconds" if value.microsecond % 1_000 else "milliseconds"
+        text = value.astimezone(UTC).isoformat(timespec=precision)
         return text.replace("+00:00", "Z")
     if may_be_local:
         return value.isoformat()

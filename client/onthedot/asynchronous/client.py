@@ -169,5 +169,5 @@ async def _lines(response: httpx.Response) -> AsyncIterator[str]:
     try:
         async for line in response.aiter_lines():
             yield line
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise NoAnswerError(f"The events broke off: {error}") from error

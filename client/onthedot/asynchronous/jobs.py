@@ -182,7 +182,7 @@ class AsyncJobs:
                 async for line in response.aiter_lines():
                     if line:
                         yield json.loads(line)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise NoAnswerError("The export broke off: it is not complete.") from error
 
     async def import_(

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ValidationError
 from onthedot.call import NDJSON, Call
 from onthedot.errors import (
     NoAnswerError,
-    OnthedotError,
     UnexpectedAnswerError,
     UnreachableError,
     refusal,
@@ -34,20 +33,18 @@ class AsyncTransport:
 
     async def send(self, call: Call) -> httpx.Response:
         """Send a call until it is answered; raises OnthedotError for what is no 2xx."""
-        async with self.stream(call) as response:
-            try:
-                await response.aread()
-            except httpx.TransportError as error:
-                raise _unreachable(error) from error
-            return response
+        response = await self._answered(call, is_whole=True)
+        if not response.is_success:
+            raise refusal(response)
+        return response
 
     @asynccontextmanager
     async def stream(self, call: Call, **options: Any) -> AsyncIterator[httpx.Response]:
         """Send a call until it is answered; what it answers is read by the caller."""
-        response = await self._answered(call, options)
+        response = await self._answered(call, **options)
         try:
             if not response.is_success:
-                raise await _refusal(response)
+                raise refusal(response)
             yield response
         finally:
             await response.aclose()
@@ -56,31 +53,26 @@ class AsyncTransport:
         """Close every connection."""
         await self._http.aclose()
 
-    async def _answered(self, call: Call, options: dict[str, Any]) -> httpx.Response:
-        """Send until the answer stands; that of the last try, whatever it is."""
+    async def _answered(
+        self, call: Call, *, is_whole: bool = False, **options: Any
+    ) -> httpx.Response:
+        """Send until an answer stands; one that refuses has been read, others if `is_whole`."""
         sent = 0
         while True:
             sent += 1
             try:
                 response = await self._http.send(self._request(call, options), stream=True)
-                wait = await self._wait_after(call, response, sent)
+                if response.is_success and not is_whole:
+                    return response
+                await _read(response)
+                wait = self._retries.after_answer(call, response, sent)
                 if wait is None:
                     return response
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait = self._retries.after_error(call, error, sent)
                 if wait is None:
                     raise _unreachable(error) from error
             await asyncio.sleep(wait)
-
-    async def _wait_after(self, call: Call, response: httpx.Response, sent: int) -> float | None:
-        """Answer how long to wait before sending again; None: the answer stands, and is open."""
-        if response.is_success:
-            return None
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
-        return self._retries.after_answer(call, response, sent)
 
     def _request(self, call: Call, options: dict[str, Any]) -> httpx.Request:
         # A path that is joined by hand keeps what is quoted in it.
@@ -106,12 +98,14 @@ def parse(response: httpx.Response, model: type[Model]) -> Model:
         ) from error
 
 
-async def _refusal(response: httpx.Response) -> OnthedotError:
-    await response.aread()
-    return refusal(response)
+async def _read(response: httpx.Response) -> None:
+    try:
+        await response.aread()
+    finally:
+        await response.aclose()
 
 
-def _unreachable(error: httpx.TransportError) -> UnreachableError:
+def _unreachable(error: httpx.RequestError) -> UnreachableError:
     reason = str(error) or type(error).__name__
     if isinstance(error, NEVER_SENT):
         return UnreachableError(f"Cannot connect: {reason}")

@@ -169,5 +169,5 @@ class Onthedot:
 def _lines(response: httpx.Response) -> Iterator[str]:
     try:
         yield from response.iter_lines()
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise NoAnswerError(f"The events broke off: {error}") from error

@@ -181,7 +181,7 @@ class Jobs:
                 for line in response.iter_lines():
                     if line:
                         yield json.loads(line)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise NoAnswerError("The export broke off: it is not complete.") from error
 
     def import_(

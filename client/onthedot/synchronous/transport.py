@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from onthedot.call import NDJSON, Call
 from onthedot.errors import (
     NoAnswerError,
-    OnthedotError,
     UnexpectedAnswerError,
     UnreachableError,
     refusal,
@@ -35,20 +34,18 @@ class Transport:
 
     def send(self, call: Call) -> httpx.Response:
         """Send a call until it is answered; raises OnthedotError for what is no 2xx."""
-        with self.stream(call) as response:
-            try:
-                response.read()
-            except httpx.TransportError as error:
-                raise _unreachable(error) from error
-            return response
+        response = self._answered(call, is_whole=True)
+        if not response.is_success:
+            raise refusal(response)
+        return response
 
     @contextmanager
     def stream(self, call: Call, **options: Any) -> Iterator[httpx.Response]:
         """Send a call until it is answered; what it answers is read by the caller."""
-        response = self._answered(call, options)
+        response = self._answered(call, **options)
         try:
             if not response.is_success:
-                raise _refusal(response)
+                raise refusal(response)
             yield response
         finally:
             response.close()
@@ -57,31 +54,24 @@ class Transport:
         """Close every connection."""
         self._http.close()
 
-    def _answered(self, call: Call, options: dict[str, Any]) -> httpx.Response:
-        """Send until the answer stands; that of the last try, whatever it is."""
+    def _answered(self, call: Call, *, is_whole: bool = False, **options: Any) -> httpx.Response:
+        """Send until an answer stands; one that refuses has been read, others if `is_whole`."""
         sent = 0
         while True:
             sent += 1
             try:
                 response = self._http.send(self._request(call, options), stream=True)
-                wait = self._wait_after(call, response, sent)
+                if response.is_success and not is_whole:
+                    return response
+                _read(response)
+                wait = self._retries.after_answer(call, response, sent)
                 if wait is None:
                     return response
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait = self._retries.after_error(call, error, sent)
                 if wait is None:
                     raise _unreachable(error) from error
             time.sleep(wait)
-
-    def _wait_after(self, call: Call, response: httpx.Response, sent: int) -> float | None:
-        """Answer how long to wait before sending again; None: the answer stands, and is open."""
-        if response.is_success:
-            return None
-        try:
-            response.read()
-        finally:
-            response.close()
-        return self._retries.after_answer(call, response, sent)
 
     def _request(self, call: Call, options: dict[str, Any]) -> httpx.Request:
         # A path that is joined by hand keeps what is quoted in it.
@@ -107,12 +97,14 @@ def parse(response: httpx.Response, model: type[Model]) -> Model:
         ) from error
 
 
-def _refusal(response: httpx.Response) -> OnthedotError:
-    response.read()
-    return refusal(response)
+def _read(response: httpx.Response) -> None:
+    try:
+        response.read()
+    finally:
+        response.close()
 
 
-def _unreachable(error: httpx.TransportError) -> UnreachableError:
+def _unreachable(error: httpx.RequestError) -> UnreachableError:
     reason = str(error) or type(error).__name__
     if isinstance(error, NEVER_SENT):
         return UnreachableError(f"Cannot connect: {reason}")
