@@ -56,9 +56,11 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json
+docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, half the client, its reference
 	$(BIN)/python -m shared.settings > .env.example
 	$(BIN)/python -m handler_service.app > docs/openapi.json
+	$(BIN)/python client/make_synchronous.py
+	PYTHONPATH=client $(BIN)/python -m onthedot.cli.reference > docs/reference/cli.md
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks

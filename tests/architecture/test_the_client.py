@@ -1,11 +1,16 @@
 """The client and the services know each other by HTTP alone."""
 
 import ast
+import json
+import re
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from onthedot.cli.reference import reference
 
 ROOT = Path(__file__).parent.parent.parent
 SERVICES = ("handler_service", "executor_service", "shared", "migrations", "local_stack")
@@ -40,3 +45,28 @@ def test_the_library_needs_what_it_says_and_no_more() -> None:
     ]
     others = {name for _, name in library} - sys.stdlib_module_names
     assert others == {"httpx", "pydantic", "onthedot"}
+
+
+def test_the_client_that_waits_is_made_from_the_other() -> None:
+    made = runpy.run_path(str(ROOT / "client/make_synchronous.py"))["made"]()
+    assert set(made) == set((ROOT / CLIENT / "synchronous").glob("*.py"))
+    for path, text in made.items():
+        assert path.read_text() == text, f"{path.name}: run `make docs`"
+
+
+def test_the_reference_of_the_command_line_is_what_the_commands_say() -> None:
+    assert (ROOT / "docs/reference/cli.md").read_text() == reference(), "run `make docs`"
+
+
+def test_the_client_knows_every_route_of_the_document() -> None:
+    """A route that the client lacks is seen here; those that are none of its business are named."""
+    document = json.loads((ROOT / "docs/openapi.json").read_text())
+    said = "\n".join(
+        path.read_text() for path in sorted((ROOT / CLIENT / "asynchronous").glob("*.py"))
+    )
+    said = re.sub(r"\{call\.by_key\(key\)\}", "/jobs/by-key/{}", said)
+    said = re.sub(r"call\.by_key\(key\)", '"/jobs/by-key/{}"', said)
+    known = {re.sub(r"\{[^}]*\}", "{}", each) for each in re.findall(r'"(/[^"]+)"', said)}
+    routes = {re.sub(r"\{[^}]*\}", "{}", path) for path in document["paths"]}
+    assert routes - known == {"/healthz", "/metrics"}
+    assert known - routes == set()

@@ -177,11 +177,16 @@ class AsyncJobs:
 
         Raises NoAnswerError when it breaks off: what came until then is not all.
         """
+        async for line in self.export_lines():
+            yield json.loads(line)
+
+    async def export_lines(self) -> AsyncIterator[str]:
+        """Go through the same as it is written: a line of JSON each, as `import_` takes it."""
         async with self._transport.stream(call.read("/jobs/export")) as response:
             try:
                 async for line in response.aiter_lines():
                     if line:
-                        yield json.loads(line)
+                        yield line
             except httpx.RequestError as error:
                 raise NoAnswerError("The export broke off: it is not complete.") from error
 

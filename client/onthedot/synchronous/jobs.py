@@ -176,11 +176,16 @@ class Jobs:
 
         Raises NoAnswerError when it breaks off: what came until then is not all.
         """
+        for line in self.export_lines():
+            yield json.loads(line)
+
+    def export_lines(self) -> Iterator[str]:
+        """Go through the same as it is written: a line of JSON each, as `import_` takes it."""
         with self._transport.stream(call.read("/jobs/export")) as response:
             try:
                 for line in response.iter_lines():
                     if line:
-                        yield json.loads(line)
+                        yield line
             except httpx.RequestError as error:
                 raise NoAnswerError("The export broke off: it is not complete.") from error
 
