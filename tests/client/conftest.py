@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ import pytest_asyncio
 
 from onthedot import AsyncOnthedot, Onthedot
 from tests.acceptance.test_timers_contract import fresh_database
+from tests.client.commands import Commands
 from tests.processes import Services
 from tests.servers import Servers
 
@@ -52,3 +54,9 @@ async def async_onthedot(server: Server) -> AsyncIterator[AsyncOnthedot]:
 def name(worker_id: str) -> str:
     """A name that no other test has: for a key, a user or a label."""
     return f"{worker_id}-{next(_numbers)}"
+
+
+@pytest.fixture
+def commands(server: Server, tmp_path: Path) -> Commands:
+    """The command line, with settings of its own."""
+    return Commands({"ONTHEDOT_URL": server.url, "XDG_CONFIG_HOME": str(tmp_path / "settings")})
