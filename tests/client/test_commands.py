@@ -111,9 +111,10 @@ def test_previews_and_validations_create_nothing(commands: Commands, name: str) 
         *("2031-03-30T01:00:00Z", "2031-03-30T02:30:00", "shifted"),
     ]
     assert commands.run("jobs", "validate", "http://127.0.0.1:9/", "--in", 60).code == 0
-    refused = commands.run("jobs", "validate", URL, "--cron", "nonsense", "--user", name)
+    refused = commands.run("jobs", "validate", "gopher://x", "--in", 60, "--user", name)
     assert refused.code == 1
-    assert "cron: " in refused.err
+    assert "url: " in refused.err
+    assert commands.run("jobs", "validate", URL, "--cron", "nonsense").code == 1
     assert not commands.run("jobs", "list", "--user", name, "--json").out
 
 

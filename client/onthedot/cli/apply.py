@@ -79,7 +79,8 @@ def _present(session: Session, wanted: Manifest) -> dict[str, Job]:
     """Answer the jobs of the namespace, and those that have a key of the file, by key."""
     labels = {NAMESPACE_LABEL: wanted.namespace}
     listed = session.client.jobs.list(labels=labels, page_size=200)
-    present = {job.key: job for job in listed if job.key is not None}
+    # One that was ended is listed with a key that it has no more; one that is over keeps it.
+    present = {job.key: job for job in listed if job.key is not None and job.state != "ended"}
     for key in wanted.jobs.keys() - present.keys():
         try:
             present[key] = session.client.jobs.get_by_key(key)

@@ -1,5 +1,6 @@
 """The file that `onthedot apply` takes: jobs by their keys, under a namespace of their own."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,14 +31,13 @@ class Manifest:
 def read(path: Path) -> Manifest:
     """Read a manifest; a usage error says what is wrong, and where."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            return parse(json.loads(text, object_pairs_hook=_once_each))
+        return parse(yaml.load(text, Loader=_Loader))  # noqa: S506  # a safe one
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{path}: {error}") from None
-    try:
-        return parse(document)
-    except ValueError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{path}: {error}") from None
 
 
@@ -124,6 +124,14 @@ def _mapping(value: object, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{place}: must be a mapping")  # noqa: TRY004
     return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        twice = next(name for name, _ in pairs if [each for each, _ in pairs].count(name) > 1)
+        raise ValueError(f"{twice!r} comes twice")
+    return read
 
 
 class _Loader(yaml.SafeLoader):

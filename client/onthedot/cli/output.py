@@ -62,7 +62,7 @@ class Output:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for column in columns:
             # What is long gives way first; ids and instants are whole, or of no use.
-            table.add_column(column.upper(), no_wrap=True, ratio=1 if column in _LONG else None)
+            table.add_column(column.upper(), no_wrap=column not in _LONG, overflow="ellipsis")
         for row in rows:
             table.add_row(*(cell(value) for value in row))
         self._out.print(table)
