@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from onthedot import models, options
 from onthedot.cli.reference import reference
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,3 +71,70 @@ def test_the_client_knows_every_route_of_the_document() -> None:
     routes = {re.sub(r"\{[^}]*\}", "{}", path) for path in document["paths"]}
     assert routes - known == {"/healthz", "/metrics"}
     assert known - routes == set()
+
+
+OPTIONS = {
+    "TimerIn": options.NewTimer,
+    "TimerEditIn": options.TimerChanges,
+    "JobIn": options.NewJob,
+    "JobEditIn": options.JobChanges,
+    "DstIn": options.Dst,
+    "BackoffIn": options.Backoff,
+    "ExpectIn": options.Expectation,
+    "CancelIn": options.JobFilters,
+    "ReplayIn": options.ReplayFilters,
+}
+# Said in another way: a timer's delay as a whole, labels by name, and beside the filters.
+SAID_OTHERWISE = {"delay", "labels", "label", "dry_run"}
+ANSWERS = {
+    "BucketOut": models.Bucket,
+    "CalledOut": models.Trial,
+    "CancelOut": models.Cancelled,
+    "CriterionOut": models.Criterion,
+    "DeadLetterOut": models.DeadLetter,
+    "DstOut": models.Dst,
+    "EndedOut": models.Ended,
+    "ExecutionOut": models.Execution,
+    "ExpectationOut": models.Met,
+    "ForecastOut": models.Forecast,
+    "ImportOut": models.Imported,
+    "JobOut": models.Job,
+    "LastRunOut": models.LastRun,
+    "LatenessOut": models.Lateness,
+    "LedgerOut": models.Ledger,
+    "PreviewOut": models.Preview,
+    "PreviewedOut": models.Occurrence,
+    "PreviousSecretOut": models.PreviousSecret,
+    "ReadyOut": models.Readiness,
+    "ReplayCountOut": models.ReplayCount,
+    "ReplayedOut": models.Replayed,
+    "RetryOut": models.Retry,
+    "ScheduleOut": models.Schedule,
+    "SigningSecretOut": models.SigningSecret,
+    "StatsOut": models.Stats,
+    "StatsRowOut": models.StatsRow,
+    "TimerOut": models.Timer,
+    "TriggeredOut": models.Triggered,
+    "ValidatedOut": models.Validation,
+    "ViolationOut": models.Fault,
+}
+# A page, a batch or a list of those above; and what only a probe asks for.
+GENERIC = re.compile(r"\w+(List|Page|BatchOut)|AliveOut|ProblemOut")
+SCHEMAS = json.loads((ROOT / "docs/openapi.json").read_text())["components"]["schemas"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_what_may_be_said_is_what_the_document_takes(name: str) -> None:
+    ours = {field.removesuffix("_") for field in OPTIONS[name].__annotations__}
+    assert ours ^ set(SCHEMAS[name]["properties"]) <= SAID_OTHERWISE
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_has_the_fields_of_the_document(name: str) -> None:
+    fields = ANSWERS[name].model_fields
+    assert {fields[each].alias or each for each in fields} == set(SCHEMAS[name]["properties"])
+
+
+def test_every_answer_of_the_document_has_a_model() -> None:
+    answers = {name for name in SCHEMAS if name.endswith(("Out", "List", "Page"))}
+    assert answers - set(ANSWERS) == {name for name in answers if GENERIC.fullmatch(name)}
