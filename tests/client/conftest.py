@@ -26,11 +26,16 @@ class Server(NamedTuple):
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(
-    running_servers: Servers, template: str, tmp_path_factory: pytest.TempPathFactory
+    running_servers: Servers,
+    template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    worker_id: str,
 ) -> AsyncIterator[Server]:
     directory = tmp_path_factory.mktemp("client")
     with fresh_database(running_servers, template) as database_url:
-        redis_url = running_servers.redis_url
+        # From the end: what other tests empty between them is counted from the beginning.
+        number = 15 if worker_id == "master" else 15 - int(worker_id.removeprefix("gw"))
+        redis_url = f"{running_servers.redis_url.rsplit('/', 1)[0]}/{number}"
         services = Services(database_url, redis_url, directory)
         handler = await services.handler()
         await services.executor()

@@ -76,7 +76,7 @@ class _Connection(socketserver.StreamRequestHandler):
                 headers[name.lower()] = value
             body = self.rfile.read(int(headers.get("content-length", 0)))
             self.server.asked.append(Asked(monotonic(), line, headers, body))
-            said = self.server.script.pop(0)
+            said = self.server.script.pop(0) if self.server.script else DROP
             self.wfile.write(said)
             if isinstance(said, Broken):
                 return

@@ -15,8 +15,9 @@ from tests.client.commands import ROOT
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 OFFLINE = ["--no-deps", "--no-index"]
-# Where setuptools can make wheels, nothing is fetched; else pip fetches one that can.
-HAS_BUILDER = any(metadata.entry_points(group="distutils.commands", name="bdist_wheel"))
+# Where a setuptools is that will do, nothing is fetched; else pip fetches one that can.
+SETUPTOOLS = [each.version for each in metadata.distributions(name="setuptools")]
+HAS_BUILDER = bool(SETUPTOOLS) and int(SETUPTOOLS[0].partition(".")[0]) >= 77
 BUILD = [*OFFLINE, "--no-build-isolation"] if HAS_BUILDER else ["--no-deps"]
 
 

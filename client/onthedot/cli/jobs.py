@@ -128,7 +128,11 @@ def touch(
     session: Session, key: Annotated[str, typer.Argument(metavar="KEY", help="The job's key.")]
 ) -> None:
     """Restart the delay of a job: it is called unless it is touched again in time."""
-    _show(session, session.client.jobs.touch(key.removeprefix("key:")))
+    try:
+        touched = session.client.jobs.touch(key.removeprefix("key:"))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    _show(session, touched)
 
 
 @command(group, "preview", takes=fields.TIMES)

@@ -155,6 +155,10 @@ class _Request(BaseHTTPRequestHandler):
 
     def _accept(self) -> None:
         length = self.headers.get("content-length", "0")
+        if "transfer-encoding" in self.headers:
+            self.close_connection = True
+            self.send_error(411)
+            return
         if not length.isdigit() or int(length) > BODY_BYTES_MAX:
             self.close_connection = True
             self.send_error(413)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from onthedot.cli.command import command
 from onthedot.cli.exits import code_of, field_of, tell
 from onthedot.cli.session import Session
-from onthedot.errors import InvalidRequestError, OnthedotError
+from onthedot.errors import InvalidRequestError, NoAnswerError, OnthedotError, UnavailableError
 
 # Well below what one request may have: 10,000 lines, 2,000 that replace, 8 MiB.
 LINES_AT_ONCE = 1_000
@@ -66,8 +66,13 @@ def import_(
             try:
                 done = session.client.jobs.import_(piece.lines)
             except OnthedotError as error:
-                _tell(session, error, piece, created=created, replaced=replaced)
+                _tell(session, error, piece)
+                _say_where(session, piece, created=created, replaced=replaced)
                 raise typer.Exit(code_of(error)) from None
+            except KeyboardInterrupt:
+                session.output.say(_doubt(piece))
+                _say_where(session, piece, created=created, replaced=replaced)
+                raise
             created += done.created
             replaced += done.replaced
             advance(piece.size)
@@ -148,16 +153,24 @@ def _progress(session: Session, lines: BinaryIO) -> Iterator[Callable[[int], Non
         yield lambda size: progress.advance(task, size)
 
 
-def _tell(
-    session: Session, error: OnthedotError, piece: _Piece, *, created: int, replaced: int
-) -> None:
-    """Name lines as the file counts them, and say where to go on."""
+def _tell(session: Session, error: OnthedotError, piece: _Piece) -> None:
+    """Say what is wrong, and name lines as the file counts them."""
     if isinstance(error, InvalidRequestError) and error.errors and not session.output.is_json:
         session.output.error(error.title)
         for pointer, detail in error.errors:
             session.output.detail(_line_of(pointer, piece), detail)
     else:
         tell(session.output, error, server=session.server)
+    if isinstance(error, (NoAnswerError, UnavailableError)):
+        session.output.say(_doubt(piece))
+
+
+def _doubt(piece: _Piece) -> str:
+    last = piece.first + len(piece.lines) - 1
+    return f"Whether lines {piece.first} to {last} were taken is unknown: all of them, or none."
+
+
+def _say_where(session: Session, piece: _Piece, *, created: int, replaced: int) -> None:
     session.output.say(
         f"Lines before {piece.first} are done ({created} created, {replaced} replaced); "
         f"go on by --from-line {piece.first}."
