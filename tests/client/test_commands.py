@@ -52,6 +52,18 @@ def test_a_job_says_all_that_the_api_takes(commands: Commands, name: str, tmp_pa
         assert commands.json("jobs", "get", named) == job
 
 
+@pytest.mark.parametrize("payload", ["[]", "{}", "0", "false", '""'])
+def test_a_payload_that_is_nearly_nothing_is_sent(payload: str, commands: Commands) -> None:
+    job = commands.json("jobs", "create", URL, "--in", 60, "--payload", payload)
+    assert job["payload"] == json.loads(payload)
+
+
+def test_a_payload_of_null_is_one(commands: Commands, onthedot: Onthedot, name: str) -> None:
+    commands.json("jobs", "create", URL, "--in", 60, "--payload", "null", "--key", name)
+    [line] = [job for job in onthedot.jobs.export() if job.get("key") == name]
+    assert ("payload" in line, line["payload"]) == (True, None)
+
+
 def test_a_job_is_changed_paused_resumed_triggered_and_ended(commands: Commands, name: str) -> None:
     commands.json("jobs", "create", URL, "--every", "1h", "--key", name, "--label", "a:b")
     changed = commands.json(

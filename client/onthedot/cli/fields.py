@@ -227,4 +227,4 @@ def filters(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, StrEnum) else value
+    return value.value if isinstance(value, (StrEnum, values.Payload)) else value

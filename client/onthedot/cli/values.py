@@ -4,7 +4,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
@@ -62,14 +62,20 @@ def labels(said: list[str]) -> dict[str, str]:
     return dict(_pair(each, ":", "name:value") for each in said)
 
 
-def payload(text: str) -> Any:
+class Payload(NamedTuple):
+    """A payload that was said, be it null."""
+
+    value: Any
+
+
+def payload(text: str) -> Payload:
     """Read a payload: JSON; or `@` and a file of it."""
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise typer.BadParameter(f"Cannot read {text[1:]}: {error}") from None
-    return as_json(text)
+    return Payload(as_json(text))
 
 
 def as_json(text: str) -> Any:
