@@ -97,6 +97,9 @@ def test_jobs_are_listed_by_every_filter(commands: Commands, name: str) -> None:
         "--json",
     )
     assert one.document["url"] == "https://one.example/"
+    for order in ("asc", "desc"):
+        ids = [each["id"] for each in commands.run(*both, "--order", order, "--json").documents]
+        assert ids == sorted(ids, reverse=order == "desc")
     short = commands.run(*both, "--limit", 1)
     assert short.err == "There are more than 1: --limit, or --all.\n"
     assert [len(short.out.splitlines()), "\x1b" in short.out] == [2, False]

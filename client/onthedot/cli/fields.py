@@ -61,6 +61,13 @@ class Status(StrEnum):
     SKIPPED = "skipped"
 
 
+class Order(StrEnum):
+    """By the instant of a list."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
 class Gap(StrEnum):
     """What a local time does that the clocks skip."""
 

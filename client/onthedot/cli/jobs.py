@@ -53,12 +53,17 @@ def get(session: Session, job: fields.Job) -> None:
 def list_(
     session: Session,
     said: dict[str, Any],
+    order: Annotated[
+        fields.Order | None, typer.Option("--order", help="The earliest first, or the latest.")
+    ] = None,
     limit: fields.Limit = listing.LIMIT,
     is_all: fields.All = False,
 ) -> None:
     """List jobs by the instant of their next or last run."""
     jobs = session.client.jobs.list(
-        page_size=listing.page_size(limit, is_all=is_all), **fields.filters(said)
+        order=None if order is None else order.value,
+        page_size=listing.page_size(limit, is_all=is_all),
+        **fields.filters(said),
     )
     listing.show(
         session,
