@@ -1,7 +1,9 @@
 """What a person sees: each of these runs in a terminal of 100 columns."""
 
 import json
+import re
 import shutil
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -12,7 +14,6 @@ import pytest
 from onthedot import Onthedot
 from tests.client.commands import COLUMNS, ROOT, Commands, Terminal
 from tests.eventually import eventually
-from tests.processes import free_port
 
 URL = "https://example.com/hook"
 # Later Pythons warn of every fork in a process of several threads.
@@ -140,10 +141,8 @@ def test_an_import_shows_how_far_it_is_on_a_terminal_only(
 async def test_listen_prints_a_webhook_that_an_executor_sent(
     commands: Commands, onthedot: Onthedot
 ) -> None:
-    port = free_port()
-    terminal = commands.terminal("listen", "--port", port)
-    terminal.sees("Ctrl-C ends it.")
-    timer = onthedot.timers.create(f"http://127.0.0.1:{port}/hook", delay=1)
+    terminal = commands.terminal("listen", "--port", 0)
+    timer = onthedot.timers.create(f"{where_it_listens(terminal)}/hook", delay=1)
     terminal.sees('"attempt": 1}}')
     shown = terminal.text.splitlines()[-1]
     assert "POST /hook  webhook-id run_" in shown
@@ -163,18 +162,29 @@ async def test_listen_prints_a_webhook_that_an_executor_sent(
 async def test_listen_tells_what_is_not_genuine_and_answers_as_it_was_told(
     commands: Commands, tmp_path: Path
 ) -> None:
-    port = free_port()
     (tmp_path / "secret").write_text("whsec_c2VjcmV0c2VjcmV0c2VjcmV0\n")
-    listen = ("listen", "--port", port, "--count", 1, "--status", 503, "--json")
+    listen = ("listen", "--port", 0, "--count", 1, "--status", 503, "--json")
     terminal = commands.terminal(*listen, "--secret-file", tmp_path / "secret")
-    terminal.sees("Ctrl-C ends it.")
+    where = where_it_listens(terminal)
     async with httpx.AsyncClient() as http:
-        answered = await http.post(f"http://127.0.0.1:{port}/x", content=b"\x1b[2J")
+        answered = await http.post(f"{where}/x", content=b"\x1b[2J")
     assert answered.status_code == 503
     assert terminal.ends() == 0
     seen = json.loads(terminal.text.splitlines()[-1])
     assert (seen["genuine"], seen["path"], seen["late_ms"]) == (False, "/x", None)
     assert "\x1b[2J" not in terminal.raw
+
+
+def where_it_listens(terminal: Terminal) -> str:
+    found = re.search(r"Listening on (http://\S+), any path", terminal.sees("Ctrl-C ends it."))
+    assert found is not None, terminal.text
+    return found[1]
+
+
+def test_a_port_that_is_taken_is_told(commands: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = commands.run("listen", "--port", taken.getsockname()[1])
+    assert (ran.code, "--port" in ran.err) == (1, True)
 
 
 def test_ctrl_c_at_a_question_does_nothing_and_exits_by_130(
@@ -204,11 +214,10 @@ def test_events_are_shown_as_they_happen_until_ctrl_c(
     stirring = threading.Thread(target=stir)
     stirring.start()
     try:
-        terminal.sees("job.resumed")
+        terminal.sees(f"job.resumed  job {job.id}")
     finally:
         stop.set()
         stirring.join()
-    assert f"job {job.id}" in terminal.text
     terminal.types("\x03")
     assert terminal.ends() == 130
 
