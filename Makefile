@@ -56,11 +56,13 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, the reference, deploy/kubernetes
+docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, the reference, deploy/kubernetes, half the client
 	$(BIN)/python -m shared.settings > .env.example
 	$(BIN)/python -m handler_service.app > docs/openapi.json
 	$(BIN)/python -m tests.deploy
 	$(BIN)/python -m documentation
+	$(BIN)/python client/make_synchronous.py
+	PYTHONPATH=client $(BIN)/python -m onthedot.cli.reference > docs/reference/cli.md
 
 site: $(VENV)/dev.stamp ## Build the documentation into build/site; what is broken refuses
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -77,7 +79,7 @@ compose-test: $(VENV)/dev.stamp ## docker compose up, then break and scale it un
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --extra otel pyproject.toml -o locks/server.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/server.txt --extra local pyproject.toml -o locks/local.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/local.txt -c locks/server.txt --extra dev pyproject.toml -o locks/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --allow-unsafe -c locks/local.txt -c locks/server.txt --extra dev pyproject.toml -o locks/dev.txt
 	echo "helm-sdkpy>=0.1.32" | $(BIN)/uv pip compile --quiet --no-deps --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade - -o locks/chart.txt
 
 clean: ## Remove what make made, the data included
