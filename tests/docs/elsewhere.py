@@ -15,6 +15,7 @@ NOT_HERE = {
     "helm": "needs helm and a cluster; tests/deploy renders the chart",
     "redis-cli": "comes with Redis, and the tests' own server has no client",
     "git": "needs the address that the reader has it from; `make newcomer` makes a clone",
+    "pip": "would install into the tests' own Python; tests/client/test_packaging.py does it apart",
     "promtool": "comes with Prometheus",
 }
 

@@ -238,8 +238,17 @@ def test_what_is_only_shown_can_be_read_by_what_it_is_for() -> None:
 
 
 @pytest.fixture(scope="module")
-def reader() -> dict[str, str]:
-    """What stands in the environment of somebody who reads: Python, and Postgres's programs."""
-    programs = [Path(sys.executable).parent, postgres_bindir(Binaries().pg_bindir)]
+def reader(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What somebody who reads has: Python with the client installed, and Postgres's programs."""
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / "onthedot").write_text('#!/bin/sh\nexec python -m onthedot "$@"\n')
+    (installed / "onthedot").chmod(0o755)
+    programs = [installed, Path(sys.executable).parent, postgres_bindir(Binaries().pg_bindir)]
     path = ":".join([*map(str, programs), "/usr/local/bin", "/usr/bin", "/bin"])
-    return {"PATH": path, "HOME": "/nonexistent", "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
+    return {
+        "PATH": path,
+        "PYTHONPATH": str(ROOT / "client"),
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+        "NO_PROXY": "*",
+    }
