@@ -58,7 +58,7 @@ def page() -> str:
 
 def events() -> Iterator[Event]:
     """Find every place in the services that logs an event."""
-    for package in PACKAGES:
+    for package in (*PACKAGES, "migrations"):
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text())
             for node in ast.walk(tree):

@@ -39,9 +39,9 @@ from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
 from shared.tracing import Tracing
 
-# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions, one who prunes and
-# a trial may be at it.
-CONNECTIONS = 8
+# A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions, one who prunes, one
+# who looks at what there is, and a trial may be at it.
+CONNECTIONS = 9
 # When less of the room than this is free, runs that wait for slow destinations are given back, to
 # be due again a little later.
 ROOM_KEPT_FREE = 0.25
@@ -49,8 +49,7 @@ PUT_OFF_SECONDS = 2.0
 LAST_CLAIM_SECONDS_MAX = 2.0
 PARTITIONS_SECONDS = 600
 PRUNE_SECONDS = 3_600
-ORPHANS_SECONDS = 10
-GAUGES_SECONDS = 10
+LOOK_SECONDS = 10
 BEAT_SECONDS_MAX = 2.0
 EXECUTING: EventType = "run.executing"
 
@@ -171,8 +170,7 @@ class Executor:
                 self._rhythm.every(settings.poll_seconds, self._poll, name="poll")
                 self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
                 self._rhythm.every(settings.poll_seconds, self._breakers.look, name="breakers")
-                self._rhythm.every(ORPHANS_SECONDS, self._orphans, name="orphans")
-                self._rhythm.every(GAUGES_SECONDS, self._gauges, name="gauges")
+                self._rhythm.every(LOOK_SECONDS, self._look, name="look")
                 self._rhythm.every(PARTITIONS_SECONDS, self._partitions, name="partitions")
                 self._rhythm.every(PRUNE_SECONDS, self._prune, name="prune")
                 always.append(group.create_task(self._rhythm.run()))
@@ -214,10 +212,8 @@ class Executor:
         if await rescue(self._pool, self._lease, self._teller):
             self._claimer.poll_within(0.0)
 
-    async def _orphans(self) -> None:
+    async def _look(self) -> None:
         await list_orphans(self._pool)
-
-    async def _gauges(self) -> None:
         await gauges.look(self._pool, self._clock)
 
     async def _partitions(self) -> None:

@@ -4,6 +4,7 @@ What is asked of Postgres is the same from every executor; a rule takes the grea
 """
 
 from datetime import UTC, datetime
+from math import nan
 
 import structlog
 from prometheus_client import Gauge
@@ -50,7 +51,10 @@ select
         (
             select extract(epoch from max(now() - xact_start))
             from pg_stat_activity
-            where coalesce(backend_xmin, backend_xid) is not null and pid <> pg_backend_pid()
+            where coalesce(backend_xmin, backend_xid) is not null
+                and backend_type = 'client backend'
+                and datname = current_database()
+                and pid <> pg_backend_pid()
         ), 0
     )::float8,
     coalesce(
@@ -67,18 +71,21 @@ log = structlog.stdlib.get_logger(__name__)
 
 async def look(pool: database.Pool, clock: DatabaseClock) -> None:
     """Look at the database, and at both clocks. Never raises for an outage."""
-    CLOCK_OFFSET.set(datetime.now(UTC).timestamp() - clock.now())
     try:
         async with database.connection(pool, seconds=LOOK_SECONDS_MAX) as connection:
-            runs, age_seconds = await _one(connection, _BACKLOG)
+            # In this order: what holds vacuum back is what makes a backlog slow to look at.
             snapshot_seconds, transactions = await _one(connection, _SNAPSHOTS)
+            SNAPSHOT_AGE.set(snapshot_seconds)
+            XMIN_AGE.set(transactions)
+            runs, age_seconds = await _one(connection, _BACKLOG)
+            BACKLOG.set(runs)
+            BACKLOG_AGE.set(age_seconds)
+        CLOCK_OFFSET.set(datetime.now(UTC).timestamp() - clock.now())
     except database.Failure as error:
         log.warning("gauges.not_read", error=type(error).__name__)
-        return
-    BACKLOG.set(runs)
-    BACKLOG_AGE.set(age_seconds)
-    SNAPSHOT_AGE.set(snapshot_seconds)
-    XMIN_AGE.set(transactions)
+        # Nobody knows: what was seen before an outage would raise alarms until long after it.
+        for gauge in (BACKLOG, BACKLOG_AGE, SNAPSHOT_AGE, XMIN_AGE, CLOCK_OFFSET):
+            gauge.set(nan)
 
 
 async def _one(connection: database.Connection, query: bytes) -> tuple[float, float]:

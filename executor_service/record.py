@@ -100,8 +100,8 @@ class Recorder:
         if started_at is not None and attempt.lateness_ms is not None:
             LATENESS.observe(attempt.lateness_ms / 1000)
             DURATION.observe(finished_at - started_at)
-        if attempt.error is not None:
-            _tell_failure(move, attempt, attempt.error)
+            if attempt.error is not None:
+                _tell_failure(move, attempt, attempt.error)
         self._attempts.append((move, attempt))
         self.waiting += 1
         self._wake()
@@ -220,11 +220,12 @@ class Recorder:
 
 
 def _tell_failure(move: str, attempt: Attempt, error: str) -> None:
-    """Count and log an attempt that failed. Of its error only the class: the rest may quote."""
+    """Count an attempt that failed and log the last, by its error's class: the rest may quote."""
     kind = error.partition(":")[0]
     FAILURES.labels(kind).inc()
-    tell = log.debug if move == "retry" else log.info
-    tell(
+    if move == "retry":
+        return
+    log.info(
         "attempt.failed",
         run_id=run_id(attempt.claim),
         job_id=attempt.claim.job_id,

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextvars import Context
 from time import monotonic
 
 from redis.asyncio import Redis
@@ -22,7 +23,7 @@ class Announcer:
         if seconds <= wakeup.WAKE_UP_WITHIN_SECONDS:
             self._soonest = min(self._soonest, monotonic() + seconds)
             if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._publish())
+                self._task = asyncio.create_task(self._publish(), context=Context())
 
     async def close(self) -> None:
         """Finish what is being published."""

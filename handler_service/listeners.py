@@ -7,6 +7,7 @@ has caught up: so no more than a bounded queue is kept for anyone.
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextvars import Context
 from time import monotonic
 from typing import TypeVar
 
@@ -118,7 +119,7 @@ class Listeners:
         if self._is_closing:
             listener.end()
         elif self._reading is None:
-            self._reading = asyncio.create_task(self._read())
+            self._reading = asyncio.create_task(self._read(), context=Context())
 
     def leave(self, listener: Listener) -> None:
         """Forget them."""

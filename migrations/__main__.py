@@ -8,18 +8,22 @@ lock keeps all those waiting who come after.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from time import sleep
 
+import psycopg
 import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from pydantic import ValidationError
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 from sqlalchemy.pool import NullPool
 
@@ -50,11 +54,14 @@ def migrate(
 ) -> tuple[str | None, str | None]:
     """Go to a revision (`base` is empty); answer the one before and the one after.
 
-    Raises OperationalError when a lock could not be had in five minutes; what was done by then
-    stays, and to start again is safe.
+    A database that a newer version has migrated is left as it is: this one runs on it. Raises
+    OperationalError when a lock could not be had in five minutes; what was done by then stays, and
+    to start again is safe.
     """
-    address = make_url(url).set(drivername="postgresql+psycopg")
-    engine = create_engine(address, poolclass=NullPool, connect_args={"connect_timeout": 10})
+    seconds = conninfo_to_dict(url).get("connect_timeout", 10)
+    # By libpq, as the services do: it knows URLs that SQLAlchemy does not, with several hosts, say.
+    connect = partial(psycopg.connect, url, connect_timeout=seconds)
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     with engine.connect() as connection, _turn(connection):
@@ -62,6 +69,9 @@ def migrate(
         connection.execute(text("set statement_timeout = 0"))
         connection.commit()
         before = _current(connection)
+        if revision == "head" and not _knows(config, before):
+            log.info("database.ahead", revision=before)
+            return before, before
         config.attributes["connection"] = connection
         go = command.upgrade if _is_ahead(config, before, revision) else command.downgrade
         for pause_seconds in (*PAUSES_SECONDS, None):
@@ -116,6 +126,12 @@ def _current(connection: Connection) -> str | None:
     return revision
 
 
+def _knows(config: Config, revision: str | None) -> bool:
+    """Whether a revision is one of ours, or none at all."""
+    ours = {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()}
+    return revision is None or revision in ours
+
+
 def _is_ahead(config: Config, current: str | None, wanted: str) -> bool:
     """Whether `wanted` lies forward of `current` (or is it)."""
     if wanted == "base":
@@ -138,7 +154,7 @@ def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else "head"
     try:
         before, after = migrate(settings.database_url.get_secret_value(), wanted)
-    except (DBAPIError, PendingRollbackError, CommandError) as failure:
+    except (DBAPIError, PendingRollbackError, CommandError, RevisionError) as failure:
         # Of a session that was lost midway, alembic's attempt to end its transaction is told.
         cause = failure.__context__ if isinstance(failure, PendingRollbackError) else failure
         reason = cause.orig if isinstance(cause, DBAPIError) else cause

@@ -11,6 +11,7 @@ whether anybody listens is found out by telling, at most once a second while nob
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from time import monotonic
 from typing import Any, Literal, get_args
 
@@ -127,7 +128,8 @@ class Teller:
             self._groups.append((now, list(events)))
         self._waiting += len(events)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write())
+            # In a context of its own: it writes for many requests, and logs for none of them.
+            self._task = asyncio.create_task(self._write(), context=Context())
 
     async def close(self) -> None:
         """Write what still waits, if that is quick."""

@@ -7,6 +7,7 @@ job is kept with it all the same, when its request said so.
 
 import re
 from contextvars import ContextVar
+from threading import Thread
 
 from opentelemetry.trace import Span, SpanContext, TraceFlags, Tracer
 
@@ -54,9 +55,10 @@ class Tracing:
         self.tracer: Tracer = self._provider.get_tracer("onthedot", VERSION)
 
     def close(self) -> None:
-        """Tell the rest, if the collector takes it soon."""
-        self._provider.force_flush(int(SECONDS_TO_TELL_THE_REST * 1_000))
-        self._provider.shutdown()
+        """Tell the rest, if the collector takes it soon: the SDK would try for forty seconds."""
+        telling = Thread(target=self._provider.shutdown, daemon=True)
+        telling.start()
+        telling.join(SECONDS_TO_TELL_THE_REST)
 
 
 def read_traceparent(text: str | None) -> SpanContext | None:

@@ -1,6 +1,8 @@
 """From the request that creates a job to each attempt at it, as a collector is told."""
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -144,6 +146,18 @@ async def test_a_collector_that_is_away_harms_nothing(
         assert await service.stop() == 0
         for line in service.log.read_text().splitlines():
             json.loads(line)
+
+
+async def test_a_collector_that_never_answers_does_not_hold_up_a_stop(services: Services) -> None:
+    """Kubernetes would kill what takes longer than its grace."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as nobody:
+        endpoint = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        handler = await services.handler(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+        async with httpx.AsyncClient(base_url=handler.url) as api:
+            for _ in range(20):
+                await api.get("/jobs/1")
+        async with asyncio.timeout(8):  # of the forty seconds that the exporter would take
+            assert await handler.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script.revision import RevisionError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import CheckConstraint, Engine, create_engine, event, make_url
 from sqlalchemy.pool import NullPool
 
@@ -234,3 +236,25 @@ def test_each_database_has_a_signing_secret_of_its_own(
         assert len(row[1]) == 32
         secrets.append(row[1])
     assert secrets[0] != secrets[1]
+
+
+def test_a_database_that_a_newer_version_migrated_is_left_as_it_is(database_url: str) -> None:
+    """Else to go back one version would fail in its migration, which there is nothing to do for."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    assert migrate(database_url) == ("9999", "9999")
+    with pytest.raises(RevisionError):
+        migrate(database_url, BEFORE_JOBS)
+
+
+def test_it_is_reached_by_any_url_that_the_services_are_reached_by(database_url: str) -> None:
+    parts = conninfo_to_dict(database_url)
+    words = " ".join(f"{name}={value}" for name, value in parts.items())
+    several = make_conninfo(
+        database_url,
+        host=f"{parts['host']},{parts['host']}",
+        port=f"{parts['port']},{parts['port']}",
+        target_session_attrs="read-write",
+    )
+    for url in (words, several):
+        assert migrate(url) == (SCHEMA_REVISION, SCHEMA_REVISION)
