@@ -8,15 +8,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
-from tests.chaos import report
 from tests.deployed.inbox import eventually
 from tests.deployed.trial import (
     AFTER_A_RESCUE,
     AFTER_AN_OUTAGE,
     AT_ONCE,
-    Holder,
-    Trial,
-    under_load,
+    UnderLoad,
+    await_rescue,
 )
 
 from .stack import Stack, is_ready
@@ -26,23 +24,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(300)]
 LEASE_SECONDS = 5.0  # the default
 NOTICED_WITHIN_SECONDS = 90
 
-UnderLoad = Callable[[float], AbstractContextManager[Trial]]
 Fault = Callable[[Stack, str, str], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def load(stack, request, record_property) -> UnderLoad:
-    """A load around a block, after which nothing may be later than so many seconds."""
-
-    @contextmanager
-    def load(lateness_seconds_max: float) -> Iterator[Trial]:
-        with under_load(stack, lateness_seconds_max=lateness_seconds_max) as trial:
-            yield trial
-        assert trial.verdict is not None
-        record_property("chaos", report.row(request.node.name, trial.verdict))
-        assert trial.verdict.is_kept, report.told(trial.verdict.breaches)
-
-    return load
 
 
 @contextmanager
@@ -93,16 +75,6 @@ def await_readiness(stack: Stack, *, is_expected: bool) -> None:
     def look() -> None:
         seen = [is_ready(container) for container in stack.containers("handler", "executor")]
         assert seen == [is_expected] * 3
-
-    eventually(look, within_seconds=NOTICED_WITHIN_SECONDS)
-
-
-def await_rescue(stack: Stack, holder: Holder) -> None:
-    """Wait until others have what this executor held."""
-
-    def look() -> None:
-        held = f"select count(*) from schedules where executor_id = '{holder.executor_id}'"
-        assert stack.select(held) == [["0"]]
 
     eventually(look, within_seconds=NOTICED_WITHIN_SECONDS)
 
