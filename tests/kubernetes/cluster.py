@@ -28,6 +28,11 @@ class OutsideServers:
     redis: str
 
     @property
+    def bridge(self) -> str:
+        """This machine's address on Docker's bridge."""
+        return docker("inspect", "--format", "{{.NetworkSettings.Gateway}}", self.redis).strip()
+
+    @property
     def urls(self) -> dict[str, str]:
         """What the secret holds that the chart refers to."""
         return {
@@ -84,6 +89,15 @@ class Cluster:
         self.node.kubectl("apply", "--filename=-", given=self._manifests(inbox))
         self.host = self.node.get("service", "onthedot")["spec"]["clusterIP"]
         self.is_rolled_out()
+        eventually(self._answers, within_seconds=READY_WITHIN_SECONDS)
+
+    def _answers(self) -> None:
+        """Raise AssertionError until the service leads to a handler."""
+        with self.api() as api:
+            try:
+                assert api.get("/readyz").json()["status"] == "ready"
+            except (httpx.HTTPError, ValueError) as error:
+                raise AssertionError(str(error)) from None
 
     def _start_inbox(self) -> str:
         program = {"receiver.py": Path(receiver.__file__).read_text()}
@@ -120,10 +134,6 @@ class Cluster:
         repository, _, tag = self._image.partition(":")
         values["image"] = {"repository": repository, "tag": tag, "pullPolicy": "Never"}
         values["executor"]["allowedPrivateNetworks"] = [f"{inbox}/32"]
-        for service in ("handler", "executor", "migrations"):
-            # Requests that the seven pods of a test have room for on two cores.
-            requests = {"requests": {"cpu": "20m"}}
-            values[service] = {**values.get(service, {}), "resources": requests}
         with Renderer.started() as renderer:
             return plain(renderer.render(values), VALUES)
 
@@ -158,7 +168,8 @@ class Cluster:
         docker("kill", "--signal", "KILL", container)
 
     def api(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://{self.host}:{self.port}", timeout=10)
+        address = f"http://{self.host}:{self.port}"
+        return httpx.Client(base_url=address, timeout=10, trust_env=False)  # no proxy's business
 
     def inbox(self) -> Inbox:
         return Inbox(self.receiver)

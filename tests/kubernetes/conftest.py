@@ -29,7 +29,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with ExitStack() as block:
         built = block.enter_context(images(f"onthedot-test-{secrets.token_hex(4)}"))
         servers = block.enter_context(outside_servers())
-        running = block.enter_context(node.running(programs, directory, built.pause))
+        running = block.enter_context(
+            node.running(programs, directory, bridge=servers.bridge, pause_image=built.pause)
+        )
         cluster = Cluster(running, built.services, servers)
         cluster.install()
         yield cluster

@@ -45,15 +45,15 @@ def programs(directory: str) -> dict[str, str]:
     """Find every program in a directory, or on the PATH. Raises MissingError, naming the rest."""
     if os.geteuid() != 0:
         raise MissingError("a kubelet must be root")
+    if any(_chains().values()):
+        raise MissingError("this machine is a node already, or was one: iptables names KUBE-...")
     found = {name: shutil.which(name, path=directory or None) for name in PROGRAMS}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         where = directory or "the PATH"
         raise MissingError(f"{', '.join(missing)}: not in {where} (KUBERNETES_BIN names another)")
     paths = {name: path for name, path in found.items() if path is not None}
-    printed = subprocess.run(
-        [paths["kubelet"], "--version"], capture_output=True, text=True, check=True
-    ).stdout
+    printed = _run(paths["kubelet"], "--version")
     version = re.search(r"v1\.(\d+)", printed)
     if version is None or not 20 <= int(version[1]) <= 23:
         raise MissingError(f"{printed.strip()} does not speak to Docker: 1.20 to 1.23 do")
@@ -100,9 +100,13 @@ class Node:
 
 
 @contextmanager
-def running(paths: dict[str, str], directory: Path, pause_image: str) -> Iterator[Node]:
-    """Run a node whose data and logs are in a directory; afterwards nothing of it is left."""
-    bridge = json.loads(docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]["Gateway"]
+def running(
+    paths: dict[str, str], directory: Path, *, bridge: str, pause_image: str
+) -> Iterator[Node]:
+    """Run a node whose data and logs are in a directory; afterwards nothing of it is left.
+
+    `bridge` is this machine's address on Docker's bridge.
+    """
     token = secrets.token_hex(16)
     api = f"https://127.0.0.1:{(api_port := ports.choose())}"
     kubeconfig = _write_kubeconfig(directory, api, token)
@@ -168,7 +172,7 @@ def running(paths: dict[str, str], directory: Path, pause_image: str) -> Iterato
             "--proxy-mode=iptables",
             f"--hostname-override={NAME}",
             "--conntrack-max-per-core=0",
-            "--metrics-bind-address=127.0.0.1:0",
+            f"--metrics-bind-address=127.0.0.1:{ports.choose()}",
             f"--healthz-bind-address=127.0.0.1:{ports.choose()}",
         ),
     }
@@ -227,7 +231,7 @@ def _write_kubelet_settings(directory: Path, address: str, port: int) -> Path:
 
 @contextmanager
 def _process(program: str, flags: tuple[str, ...], log: Path) -> Iterator[None]:
-    """Run a program for this block."""
+    """Run a program for this block; tell its last words if it ended before."""
     with log.open("w") as output:
         process = subprocess.Popen(
             [program, *flags], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -235,6 +239,8 @@ def _process(program: str, flags: tuple[str, ...], log: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if process.poll() is not None:
+            print(f"{program} ended: {log.read_text()[-2_000:]}")  # noqa: T201
         process.terminate()
         try:
             process.wait(ENDED_WITHIN_SECONDS)
@@ -257,11 +263,27 @@ def _clean_up(paths: dict[str, str], kubelet_data: Path) -> None:
     containers = docker("ps", "--all", "--quiet", "--filter", "label=io.kubernetes.pod.name")
     if containers:
         docker("rm", "--force", "--volumes", *containers.split())
-    for line in Path("/proc/mounts").read_text().splitlines():
-        place = line.split()[1]
+    places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in reversed(places):  # what is mounted last lies on top
         if place.startswith(str(kubelet_data)):
             subprocess.run(["umount", place], check=False)
     for group in sorted(Path("/sys/fs/cgroup").glob(f"*/{CGROUPS}/**/"), reverse=True):
         with contextlib.suppress(OSError):
             group.rmdir()
     subprocess.run([paths["kube-proxy"], "--cleanup"], capture_output=True, check=False)
+    for table, chains in _chains().items():
+        for order in ("--flush", "--delete-chain"):  # all are empty before the first goes
+            for chain in chains:
+                _run("iptables", "--table", table, order, chain)
+
+
+def _chains() -> dict[str, list[str]]:
+    """The packet filter's chains that a node makes, by table."""
+    return {
+        table: re.findall("^:(KUBE-[^ ]+)", _run("iptables-save", "--table", table), re.MULTILINE)
+        for table in ("nat", "filter", "mangle")
+    }
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
