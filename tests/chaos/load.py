@@ -118,7 +118,8 @@ class _Connection:
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Answer status and body. Raises OSError, EOFError or TimeoutError when none came."""
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            if self._streams is None:
+            if self._streams is None or self._streams[0].at_eof():
+                self.close()  # one that the other side has closed is not used again
                 self._streams = await asyncio.open_connection(*self._handler)
             reader, writer = self._streams
             head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"

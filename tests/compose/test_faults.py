@@ -13,6 +13,7 @@ from tests.deployed.trial import (
     AFTER_A_RESCUE,
     AFTER_AN_OUTAGE,
     AT_ONCE,
+    WHILE_STARTING,
     UnderLoad,
     await_rescue,
 )
@@ -80,7 +81,7 @@ def await_readiness(stack: Stack, *, is_expected: bool) -> None:
 
 
 def test_executors_are_added_and_taken_away(stack: Stack, load: UnderLoad):
-    with load(AT_ONCE) as trial:
+    with load(WHILE_STARTING) as trial:
         stack.up("--scale", "executor=5", "--no-recreate")
         assert [is_ready(executor) for executor in stack.containers("executor")] == [True] * 5
         trial.gets_calls(200)

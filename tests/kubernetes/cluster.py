@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -68,6 +69,7 @@ class Cluster:
 
     host: str
     receiver: str
+    ready_after_seconds: float
     port = 80
 
     def __init__(self, node: Node, image: str, servers: OutsideServers) -> None:
@@ -86,10 +88,13 @@ class Cluster:
             "stringData": self._servers.urls,
         }
         self.node.apply(secret)
-        self.node.kubectl("apply", "--filename=-", given=self._manifests(inbox))
+        manifests = self._manifests(inbox)
+        applied_at = monotonic()
+        self.node.kubectl("apply", "--filename=-", given=manifests)
         self.host = self.node.get("service", "onthedot")["spec"]["clusterIP"]
         self.is_rolled_out()
         eventually(self._answers, within_seconds=READY_WITHIN_SECONDS)
+        self.ready_after_seconds = monotonic() - applied_at
 
     def _answers(self) -> None:
         """Raise AssertionError until the service leads to a handler."""
