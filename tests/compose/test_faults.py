@@ -45,7 +45,8 @@ def crashed(stack: Stack, service: str, container: str) -> Iterator[None]:
 @contextmanager
 def paused(stack: Stack, _service: str, container: str) -> Iterator[None]:
     """Freeze all processes of a container for this block; connections stay open."""
-    stack.docker("pause", container)
+    # An engine gives up where processes start faster than it freezes them, as health checks may.
+    eventually(lambda: stack.docker("pause", container), within_seconds=NOTICED_WITHIN_SECONDS)
     try:
         yield
     finally:
