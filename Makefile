@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test chaos fuzz guards check format docs bench compose-test kubernetes-test lock clean
+.PHONY: help up receiver test chaos fuzz guards check format docs site bench newcomer compose-test kubernetes-test lock clean
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,13 +56,22 @@ format: $(VENV)/dev.stamp ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, deploy/kubernetes, the table of values
+docs: $(VENV)/dev.stamp ## Make again what is made from the code: .env.example, docs/openapi.json, the reference, deploy/kubernetes, half the client
 	$(BIN)/python -m shared.settings > .env.example
 	$(BIN)/python -m handler_service.app > docs/openapi.json
 	$(BIN)/python -m tests.deploy
+	$(BIN)/python -m documentation
+	$(BIN)/python client/make_synchronous.py
+	PYTHONPATH=client $(BIN)/python -m onthedot.cli.reference > docs/reference/cli.md
+
+site: $(VENV)/dev.stamp ## Build the documentation into build/site; what is broken refuses
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/dev.stamp ## Measure create/s, fire/s and lateness, each beside a floor from the same run
 	$(BIN)/python -m benchmarks
+
+newcomer: ## Walk a newcomer's path in a fresh clone and time it: clone, make up, the first webhook
+	@$(PYTHON) -m benchmarks.newcomer
 
 compose-test: $(VENV)/dev.stamp ## docker compose up, then break and scale it under load, ten minutes: needs a Docker engine
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
@@ -71,9 +80,9 @@ kubernetes-test: $(VENV)/dev.stamp ## The manifests on a node of Kubernetes 1.20
 	$(BIN)/python -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade pyproject.toml -o locks/server.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --extra otel pyproject.toml -o locks/server.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/server.txt --extra local pyproject.toml -o locks/local.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -c locks/local.txt --extra dev pyproject.toml -o locks/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --allow-unsafe -c locks/local.txt -c locks/server.txt --extra dev pyproject.toml -o locks/dev.txt
 	echo "helm-sdkpy>=0.1.32" | $(BIN)/uv pip compile --quiet --no-deps --python-version 3.12 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade - -o locks/chart.txt
 
 clean: ## Remove what make made, the data included

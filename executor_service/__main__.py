@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from executor_service.executor import Executor
 from shared import VERSION, garbage
 from shared.settings import ExecutorSettings, explain
-from shared.telemetry import configure_logging
+from shared.telemetry import configure_logging, tell_build
+from shared.tracing import CannotTrace
 
 
 def main() -> int:
@@ -27,11 +28,15 @@ def main() -> int:
         return 2
     configure_logging(form=settings.log_format, level=settings.log_level, service="executor")
     log = structlog.stdlib.get_logger("executor")
+    tell_build("executor")
     log.info("executor.started", version=VERSION, **settings.model_dump(mode="json"))
     _allow_many_sockets()
     exit_code = 0
     try:
         uvloop.run(_run_until_signal(settings))
+    except* CannotTrace as refusals:
+        log.error("executor.failed", reason=[str(refusal) for refusal in refusals.exceptions])
+        exit_code = 2
     except* OSError as failures:
         log.error("executor.failed", reason=[str(failure) for failure in failures.exceptions])
         exit_code = 1

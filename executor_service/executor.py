@@ -14,14 +14,14 @@ from time import monotonic
 import structlog
 from prometheus_client import Gauge
 
-from executor_service import health
+from executor_service import gauges, health
 from executor_service.breaker import Breakers
 from executor_service.bulkhead import Bulkhead
 from executor_service.claim import ON_TIME_SECONDS, Claimer
 from executor_service.client import Clients, read_target
 from executor_service.clock import DatabaseClock
 from executor_service.egress import Egress
-from executor_service.fire import PutOff, Refused, Sender, showed_life
+from executor_service.fire import Outcome, PutOff, Refused, Sender, run_id, showed_life
 from executor_service.gate import Gate
 from executor_service.lease import Lease
 from executor_service.mark import Marker
@@ -31,11 +31,13 @@ from executor_service.record import Recorder
 from executor_service.rescue import list_orphans, rescue
 from executor_service.resolver import Resolver
 from executor_service.rhythm import Rhythm
+from executor_service.trace import fire_traced
 from executor_service.trials import Trials
 from shared import database, events, trials, wakeup
 from shared.events import Event, EventType, Teller
 from shared.runs.moves import Claim, Held
 from shared.settings import ExecutorSettings
+from shared.tracing import Tracing
 
 # A claimer, a marker, a recorder, a heartbeat, a rescue, a maker of partitions, one who prunes and
 # a trial may be at it.
@@ -48,12 +50,16 @@ LAST_CLAIM_SECONDS_MAX = 2.0
 PARTITIONS_SECONDS = 600
 PRUNE_SECONDS = 3_600
 ORPHANS_SECONDS = 10
+GAUGES_SECONDS = 10
 BEAT_SECONDS_MAX = 2.0
 EXECUTING: EventType = "run.executing"
 
 ROOM = Gauge("onthedot_executor_room", "Runs this executor could still take.")
 IN_FLIGHT = Gauge("onthedot_webhooks_in_flight", "Webhooks being sent.")
 CLOCK = Gauge("onthedot_clock_uncertainty_seconds", "How far we may lag the database's clock.")
+WAITING = Gauge(
+    "onthedot_outcomes_waiting", "Outcomes and returns that Postgres does not have yet."
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -62,7 +68,10 @@ class Executor:
     """One process start of the executor service."""
 
     def __init__(self, settings: ExecutorSettings) -> None:
+        """Raises CannotTrace when a collector is named, and what speaks to it is not installed."""
         self._settings = settings
+        endpoint = settings.otel_exporter_otlp_endpoint
+        self._tracing = Tracing(endpoint, service="executor") if endpoint else None
         self._pool = database.open_pool(
             settings.database_url.get_secret_value(),
             name="executor",
@@ -156,13 +165,14 @@ class Executor:
                 always = [
                     group.create_task(self._recorder.run()),
                     group.create_task(self._marker.run()),
-                    group.create_task(health.serve(settings, self._lease)),
+                    group.create_task(health.serve(settings, self._lease, self._redis)),
                 ]
                 self._rhythm.every(settings.poll_seconds, self._beat, name="heartbeat")
                 self._rhythm.every(settings.poll_seconds, self._poll, name="poll")
                 self._rhythm.every(settings.poll_seconds, self._rescue, name="rescue")
                 self._rhythm.every(settings.poll_seconds, self._breakers.look, name="breakers")
                 self._rhythm.every(ORPHANS_SECONDS, self._orphans, name="orphans")
+                self._rhythm.every(GAUGES_SECONDS, self._gauges, name="gauges")
                 self._rhythm.every(PARTITIONS_SECONDS, self._partitions, name="partitions")
                 self._rhythm.every(PRUNE_SECONDS, self._prune, name="prune")
                 always.append(group.create_task(self._rhythm.run()))
@@ -194,6 +204,7 @@ class Executor:
         ROOM.set(self._room)
         IN_FLIGHT.set(self._bulkhead.in_flight)
         CLOCK.set(self._clock.uncertainty_seconds)
+        WAITING.set(self._recorder.waiting)
 
     async def _poll(self) -> None:
         self._make_room()
@@ -205,6 +216,9 @@ class Executor:
 
     async def _orphans(self) -> None:
         await list_orphans(self._pool)
+
+    async def _gauges(self) -> None:
+        await gauges.look(self._pool, self._clock)
 
     async def _partitions(self) -> None:
         await make_partitions(self._pool)
@@ -259,7 +273,7 @@ class Executor:
             life = await self._fire_or_not(claim, destination)
         except Exception:
             # Late is better than wrong, and loud better than lost: the run ends, and takes no room.
-            log.exception("run.broke_the_executor", job_id=claim.job_id)
+            log.exception("run.broke_the_executor", run_id=run_id(claim), job_id=claim.job_id)
             outcome = Refused("internal: the executor failed over this run; see its log")
             self._recorder.put(claim, outcome, started_at=None, finished_at=self._clock.now())
         await self._breakers.learn(destination, answered=life)
@@ -268,13 +282,18 @@ class Executor:
         """Answer whether the destination showed life; None when nothing was learnt of it."""
         hindrance = await self._gate.hindrance(claim, destination)
         started_at = None if hindrance else self._clock.now()
-        outcome = hindrance or await self._sender.fire(claim)
+        outcome = hindrance or await self._attempt(claim)
         if isinstance(outcome, PutOff):
             self._recorder.give_back([claim], delay_seconds=outcome.seconds)
             return None
         finished_at = max(started_at or 0.0, self._clock.now())
         self._recorder.put(claim, outcome, started_at=started_at, finished_at=finished_at)
         return showed_life(outcome)
+
+    async def _attempt(self, claim: Claim) -> Outcome | PutOff:
+        if self._tracing is None:
+            return await self._sender.fire(claim)
+        return await fire_traced(self._tracing.tracer, self._sender, claim)
 
     def _settled(self, claims: Sequence[Claim]) -> None:
         for claim in claims:
@@ -325,6 +344,8 @@ class Executor:
         await self._redis.aclose()
         await self._trials_redis.aclose()
         await self._pool.close(timeout=2.0)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 import orjson
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from executor_service.lease import Lease
+from shared import wakeup
 from shared.settings import ExecutorSettings
 
 
@@ -23,7 +25,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: ExecutorSettings, lease: Lease) -> None:
+async def serve(settings: ExecutorSettings, lease: Lease, redis: Redis) -> None:
     """Serve until cancelled. An executor is ready while it holds its lease."""
 
     async def healthz(_: Request) -> Response:
@@ -39,6 +41,7 @@ async def serve(settings: ExecutorSettings, lease: Lease) -> None:
         return _json(body, status=200 if held else 503)
 
     async def metrics(_: Request) -> Response:
+        await wakeup.is_up(redis)
         return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     app = Starlette(

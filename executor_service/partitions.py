@@ -4,6 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import structlog
+from prometheus_client import Gauge
 from psycopg.sql import SQL, Identifier, Literal
 
 from shared import database
@@ -27,12 +28,18 @@ STATEMENTS = (
     attach partition {name} for values from ({start}) to ({end})""",
 )
 
+MADE_AHEAD = Gauge(
+    "onthedot_history_days_ahead",
+    "Days after today whose partitions were there when last looked at.",
+)
+
 log = structlog.stdlib.get_logger(__name__)
 
 
 async def make_partitions(pool: database.Pool) -> None:
     """Make the partitions of today and the days ahead that do not exist yet."""
     # The days ahead first: they are empty, while today's may have much to move.
+    missing = []
     for days in reversed(range(DAYS_AHEAD + 1)):
         try:
             async with database.connection(pool, seconds=MAKE_SECONDS_MAX) as connection:
@@ -40,6 +47,8 @@ async def make_partitions(pool: database.Pool) -> None:
                 await _make(connection, today + timedelta(days=days))
         except database.Failure as error:
             log.warning("partition.not_made", days_ahead=days, error=type(error).__name__)
+            missing.append(days)
+    MADE_AHEAD.set(min(missing, default=DAYS_AHEAD + 1) - 1)
 
 
 async def _make(connection: database.Connection, day: date) -> None:

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 from psycopg import DataError, Error, IntegrityError
 
-from executor_service.fire import Delivered, Failed, Outcome, Refused, Skipped
+from executor_service.fire import Delivered, Failed, Outcome, Refused, Skipped, run_id
 from executor_service.retry import next_delay
 from shared import database
 from shared.events import Event, EventType, Teller, of_job
@@ -23,6 +23,14 @@ RETRY_SECONDS_MAX = 1.0
 WRITE_SECONDS_MAX = 12.0  # the statement's own limit is 10
 
 FIRED = Counter("onthedot_webhooks_fired", "Attempts, by what the run did next.", ["move"])
+FAILURES = Counter(
+    "onthedot_webhook_failures", "Attempts that brought no 2xx, by class of error.", ["error"]
+)
+DURATION = Histogram(
+    "onthedot_webhook_seconds",
+    "From the start of an attempt to its end.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 120),
+)
 FENCED = Counter(
     "onthedot_fence_refusals", "Outcomes of claims that were no longer ours.", ["move"]
 )
@@ -64,6 +72,7 @@ class Recorder:
     def __init__(
         self, pool: database.Pool, teller: Teller, *, settled: Callable[[Sequence[Claim]], None]
     ) -> None:
+        self.waiting = 0  # outcomes and returns that are not written yet
         self._pool = pool
         self._teller = teller
         self._settled = settled
@@ -88,14 +97,19 @@ class Recorder:
         Not started: it ended without being sent.
         """
         move, attempt = _decide(claim, outcome, started_at, finished_at)
-        if attempt.lateness_ms is not None:
+        if started_at is not None and attempt.lateness_ms is not None:
             LATENESS.observe(attempt.lateness_ms / 1000)
+            DURATION.observe(finished_at - started_at)
+        if attempt.error is not None:
+            _tell_failure(move, attempt, attempt.error)
         self._attempts.append((move, attempt))
+        self.waiting += 1
         self._wake()
 
     def give_back(self, claims: Sequence[Claim], *, delay_seconds: float = 0.0) -> None:
         """Give back claims that were not sent."""
         self._given_back.extend(_GivenBack(claim, delay_seconds) for claim in claims)
+        self.waiting += len(claims)
         if claims:
             self._wake()
 
@@ -157,7 +171,7 @@ class Recorder:
                 FENCED.labels(name).inc(len(items) - len(moved))
                 if self._teller.is_wanted:
                     self._teller.tell(_events(name, _claims(items), moved))
-                self._settled(_claims(items))
+                self._settle(items)
                 return
 
     async def _bury(
@@ -198,7 +212,27 @@ class Recorder:
         if plain != items:
             await self._write(name, move, plain)
         else:
-            self._settled(_claims(items))
+            self._settle(items)
+
+    def _settle(self, items: Sequence[Attempt] | Sequence[_GivenBack]) -> None:
+        self.waiting -= len(items)
+        self._settled(_claims(items))
+
+
+def _tell_failure(move: str, attempt: Attempt, error: str) -> None:
+    """Count and log an attempt that failed. Of its error only the class: the rest may quote."""
+    kind = error.partition(":")[0]
+    FAILURES.labels(kind).inc()
+    tell = log.debug if move == "retry" else log.info
+    tell(
+        "attempt.failed",
+        run_id=run_id(attempt.claim),
+        job_id=attempt.claim.job_id,
+        attempt=attempt.claim.attempt,
+        error=kind,
+        http_status=attempt.http_status,
+        move=move,
+    )
 
 
 def _without_words(item: Item) -> Item:

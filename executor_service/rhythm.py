@@ -7,6 +7,7 @@ the two part.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import monotonic, time
 
@@ -36,7 +37,9 @@ class Rhythm:
             task = asyncio.ensure_future(beat())
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-            await asyncio.shield(task)
+            # The scheduler's end ends our wait for a beat, not the beat; that is no failure.
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(task)
 
         self._scheduler.add_job(
             tracked, IntervalTrigger(seconds=seconds, timezone=UTC), id=name, next_run_time=_now()

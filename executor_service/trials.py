@@ -159,6 +159,7 @@ class Trials:
             is_at_most_once=True,  # nobody tries again: so it has a connection of its own
             max_lateness_seconds=None,
             recurs=False,
+            traceparent=None,
             signing_secret=secret,
             previous_secret=previous,
             application_id=trial.application_id,

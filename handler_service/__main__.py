@@ -15,11 +15,12 @@ from handler_service.protocol import Protocol
 from handler_service.server import Server
 from shared import VERSION, garbage
 from shared.settings import HandlerSettings, explain
-from shared.telemetry import configure_logging
+from shared.telemetry import configure_logging, tell_build
+from shared.tracing import CannotTrace
 
 
 def main() -> int:
-    """Serve until SIGTERM; requests under way are finished."""
+    """Serve until SIGTERM and while it drains; requests under way are finished."""
     try:
         settings = HandlerSettings()
     except ValidationError as refusal:
@@ -27,8 +28,13 @@ def main() -> int:
         return 2
     configure_logging(form=settings.log_format, level=settings.log_level, service="handler")
     log = structlog.stdlib.get_logger("handler")
+    tell_build("handler")
     log.info("handler.started", version=VERSION, **settings.model_dump(mode="json"))
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except CannotTrace as refusal:
+        print(refusal, file=sys.stderr)  # noqa: T201  # as for any setting that cannot be
+        return 2
     server = Server(
         app,
         uvicorn.Config(
@@ -44,6 +50,7 @@ def main() -> int:
             timeout_keep_alive=65,
             timeout_graceful_shutdown=15,
         ),
+        drain_seconds=settings.drain_seconds,
     )
     # When it has stopped, uvicorn raises again the signal that stopped it; here that is no news.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -33,6 +33,8 @@ class Context:
     application_id: int = DEFAULT_APPLICATION_ID
     # One figure at a time: each may keep a connection for a minute.
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Set once the handler was told to stop: it serves on, and wants no new connections.
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def install(self, app: FastAPI) -> None:
         """Let endpoints find this context by `Context.of(request)`."""

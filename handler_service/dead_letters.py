@@ -1,5 +1,6 @@
 """`/dead-letters`: list the runs that failed for good or are uncertain; give them another life."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from handler_service.bodies import ENVELOPE_BYTES_MAX
 from handler_service.context import Context
 from handler_service.openapi import header, json_body, problems
 from handler_service.paths import ID_MAX, JobId
-from handler_service.problems import DeadLetterNotFound, NotReplayable
+from handler_service.problems import DeadLetterNotFound, NotReplayable, Unavailable
 from handler_service.reads import clock
 from handler_service.schemas import instants
 from handler_service.schemas.dead_letters import (
@@ -29,6 +30,9 @@ from shared.runs.moves import DeadLetters
 REPLAYS_MAX = 1_000  # in one statement
 CURSOR = "MTc5NTI1MjIwMTY2MTAwMC4xNy4xNzk1MjUxNjAwMTIzNDU2"
 NEXT_PAGE = f'</dead-letters?limit=50&cursor={CURSOR}>; rel="next"'
+# How often a letter is looked at whose row somebody else has, and how long between two looks.
+LOOKS_MAX = 20
+LOOK_SECONDS = 0.05
 WAS_REPLAYED = "It was replayed already."
 
 router = APIRouter(tags=["dead letters"])
@@ -98,35 +102,26 @@ async def replay_dead_letter(
     """
     context = Context.of(request)
     runs = _read_runs(context, job_id, scheduled_for)
-    letters = await reads.letters_of(context.pool, runs)
-    if not letters:
-        state = await reads.state_of(context.pool, runs)
-        if state is None:
+    for _ in range(LOOKS_MAX):
+        letter = await _find(context, runs)
+        if letter is None:
             raise DeadLetterNotFound(job_id, scheduled_for)
-        raise NotReplayable(
-            WAS_REPLAYED
-            if state in {"failed", "uncertain"}
-            else f"It is no dead letter, or not any more: it is {state}."
+        wanted = DeadLetters(
+            context.application_id,
+            job_id=job_id,
+            scheduled_for_us=letter.scheduled_for,
+            # Where the index has it; so that only one row is looked at.
+            finished_from=letter.finished_at / 1e6,
+            finished_to=(letter.finished_at + 1) / 1e6,
         )
-    if len(letters) > 1:
-        raise NotReplayable("Two runs fit; name one to the microsecond, as its replay path does.")
-    [letter] = letters
-    if letter.is_of_ended_job:
-        raise NotReplayable("Its job was ended.")
-    if letter.attempt > moves.REPLAYED_ATTEMPT_MAX:
-        raise NotReplayable("It was attempted too often; create a timer instead.")
-    wanted = DeadLetters(
-        context.application_id,
-        job_id=job_id,
-        scheduled_for_us=letter.scheduled_for,
-        # Where the index has it; so that only one row is looked at.
-        finished_from=letter.finished_at / 1e6,
-        finished_to=(letter.finished_at + 1) / 1e6,
-    )
-    async with context.pool.connection() as connection:
-        replayed = await moves.replay(connection, wanted, most=1)
-    if not replayed:
-        raise NotReplayable(WAS_REPLAYED)
+        async with context.pool.connection() as connection:
+            replayed = await moves.replay(connection, wanted, most=1)
+        if replayed:
+            break
+        # Somebody has its row: replays it too, or moves it to the partition of its day.
+        await asyncio.sleep(LOOK_SECONDS)
+    else:
+        raise Unavailable("Its row is being moved; try again.")
     context.events.tell(of_runs("run.pending", replayed))
     context.announcer.due_in(0)
     return answers.json(
@@ -176,6 +171,28 @@ async def replay_dead_letters(request: Request) -> Response:
             context.announcer.due_in(0)
             context.events.tell(of_runs("run.pending", runs))
     return answers.json({"replayed": replayed}, status=202)
+
+
+async def _find(context: Context, runs: reads.Runs) -> reads.LetterOfRun | None:
+    """Find the one dead letter of these runs. Raises NotReplayable for what is none."""
+    letters = await reads.letters_of(context.pool, runs)
+    if not letters:
+        state = await reads.state_of(context.pool, runs)
+        if state is None:
+            return None
+        if state not in {"failed", "uncertain"}:
+            raise NotReplayable(f"It is no dead letter, or not any more: it is {state}.")
+        letters = await reads.letters_of(context.pool, runs)  # it may have died just now
+        if not letters:
+            raise NotReplayable(WAS_REPLAYED)
+    if len(letters) > 1:
+        raise NotReplayable("Two runs fit; name one to the microsecond, as its replay path does.")
+    [letter] = letters
+    if letter.is_of_ended_job:
+        raise NotReplayable("Its job was ended.")
+    if letter.attempt > moves.REPLAYED_ATTEMPT_MAX:
+        raise NotReplayable("It was attempted too often; create a timer instead.")
+    return letter
 
 
 def _read_runs(context: Context, job_id: int, scheduled_for: str) -> reads.Runs:

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
-from redis.exceptions import RedisError
 
 from handler_service.context import Context
 from handler_service.schemas.body import answer
-from shared import database
+from shared import database, wakeup
 
 # The revision this code was written for; a database behind it is not ready, one ahead of it is.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 router = APIRouter(tags=["health"])
 
@@ -33,7 +32,7 @@ class ReadyOut(BaseModel):
 
     model_config = answer({"status": "ready", "postgres": "ok", "redis": "ok"})
 
-    status: Literal["ready", "not ready"]
+    status: Literal["ready", "not ready", "leaving"]
     postgres: Literal["ok", "unreachable", "not migrated"]
     redis: Literal["ok", "unreachable"]
 
@@ -57,21 +56,26 @@ async def healthz() -> Response:
     summary="Can it serve",
     response_description="It can",
     responses={
-        503: {"model": ReadyOut, "description": "Postgres cannot be reached, or is not migrated"}
+        503: {
+            "model": ReadyOut,
+            "description": "Postgres cannot be reached or is not migrated, or the handler is about "
+            "to stop",
+        }
     },
 )
 async def readyz(request: Request) -> Response:
-    """Answer 200 when Postgres is reachable and migrated. Redis is reported, not required."""
+    """Answer 200 when Postgres is reachable and migrated. Redis is reported, not required.
+
+    A handler that was told to stop answers 503, and serves on until nobody asks it any more.
+    """
     context = Context.of(request)
     postgres, redis = await asyncio.gather(_postgres(context), _redis(context))
-    body = {
-        "status": "ready" if postgres == "ok" else "not ready",
-        "postgres": postgres,
-        "redis": redis,
-    }
+    status = "ready" if postgres == "ok" else "not ready"
+    if context.leaving.is_set():
+        status = "leaving"
     return Response(
-        orjson.dumps(body),
-        status_code=200 if postgres == "ok" else 503,
+        orjson.dumps({"status": status, "postgres": postgres, "redis": redis}),
+        status_code=200 if status == "ready" else 503,
         media_type="application/json",
     )
 
@@ -83,8 +87,9 @@ async def readyz(request: Request) -> Response:
     summary="Metrics for Prometheus",
     response_description="In Prometheus's text format",
 )
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """Answer the counters and histograms of this process."""
+    await wakeup.is_up(Context.of(request).redis)
     return Response(generate_latest(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
@@ -101,8 +106,4 @@ async def _postgres(context: Context) -> str:
 
 
 async def _redis(context: Context) -> str:
-    try:
-        await context.redis.ping()
-    except (RedisError, OSError, TimeoutError):
-        return "unreachable"
-    return "ok"
+    return "ok" if await wakeup.is_up(context.redis) else "unreachable"

@@ -367,9 +367,6 @@ class NothingEscapes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; the only place that survives anything."""
-        if scope["type"] == "http" and scope["method"] == "HEAD":
-            # RFC 9110, 9.3.2; the server keeps the body back.
-            scope = {**scope, "method": "GET", "wants_body": False}
         try:
             await self.app(scope, receive, send)
         except Exception as error:

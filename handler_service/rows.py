@@ -12,6 +12,7 @@ from handler_service.problems import BodyTooLarge, InvalidRequest
 from handler_service.schemas.request_parts import WITHOUT_PAYLOAD
 from handler_service.schemas.webhooks import WebhookIn, no_payload
 from handler_service.violations import Violation
+from shared import tracing
 from shared.runs.moves import NewJob
 
 BATCH_BYTES_MAX = 8_388_608
@@ -49,6 +50,7 @@ def new_jobs(
             jitter_seconds=planned.jitter_seconds,
             max_lateness_seconds=webhook.max_lateness,
             contract=contract,
+            traceparent=tracing.creator.get(),
         )
         for (webhook, planned), payload, key in zip(wanted, payloads, keys, strict=True)
     ]

@@ -92,7 +92,10 @@ class Stack:
 
     def _start_handler(self, begin: Callable[[Child], None]) -> None:
         port = self.settings.port
-        program = self._module("handler_service", HOST=ports.LOOPBACK, PORT=str(port))
+        # Nothing stands before it, and a person waits for the stack to stop.
+        program = self._module(
+            "handler_service", HOST=ports.LOOPBACK, PORT=str(port), DRAIN_SECONDS="0"
+        )
         self.handler = Service("handler", program, port=port)
         begin(self.handler)
 

@@ -7,6 +7,7 @@ prints all of it as `.env.example`.
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -75,6 +76,15 @@ def _check_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def _check_endpoint(url: str) -> str:
+    parts = urlsplit(url)
+    if url and not (parts.scheme in {"http", "https"} and parts.hostname):
+        raise ValueError("is not a URL of a collector: http://collector:4318")
+    if parts.username or parts.password:  # the endpoint is written to the log
+        raise ValueError("holds credentials: put them into OTEL_EXPORTER_OTLP_HEADERS")
+    return url
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_database_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 
@@ -98,6 +108,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least severe event that is written"
     )
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(_check_endpoint)] = Field(
+        "",
+        description="an OpenTelemetry collector's URL for traces (OTLP by HTTP); none: no traces",
+    )
 
 
 class HandlerSettings(Settings):
@@ -116,6 +130,12 @@ class HandlerSettings(Settings):
     )
     creates_waiting_max: int = Field(
         5_000, ge=1, le=100_000, description="creates waiting for a commit; beyond it, 503"
+    )
+    drain_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="how long it serves on after SIGTERM, not ready, so that balancers leave it",
     )
     events_window_seconds: int = Field(
         600,

@@ -9,7 +9,17 @@ import sys
 from typing import Literal
 
 import structlog
+from prometheus_client import Gauge
 from structlog.typing import Processor
+
+from shared import VERSION
+
+BUILD = Gauge("onthedot_build_info", "1, labelled with what runs here.", ["version", "service"])
+
+
+def tell_build(service: str) -> None:
+    """Let metrics say which service this process is, and of which version."""
+    BUILD.labels(VERSION, service).set(1)
 
 
 def configure_logging(*, form: Literal["auto", "json", "pretty"], level: str, service: str) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 
 import structlog
+from prometheus_client import Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +17,8 @@ CHANNEL = "onthedot:wake-up"
 # A run due within this many seconds may come before the poll that would claim it at leisure.
 WAKE_UP_WITHIN_SECONDS = 2.0
 MILLISECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+UP = Gauge("onthedot_redis_up", "1 while Redis answers this process, looked at for each scrape.")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,6 +33,17 @@ def connect(url: str) -> Redis:
         decode_responses=True,
         encoding_errors="replace",
     )
+
+
+async def is_up(redis: Redis) -> bool:
+    """Whether Redis answers; it takes a second at most to say no."""
+    try:
+        await redis.ping()
+    except (RedisError, OSError, TimeoutError):
+        UP.set(0)
+        return False
+    UP.set(1)
+    return True
 
 
 async def publish(redis: Redis, *, due_in_seconds: float) -> bool:

@@ -25,6 +25,7 @@ def a_claim(job_id: int = 1, **changes: Any) -> Claim:
         is_at_most_once=False,
         max_lateness_seconds=None,
         recurs=False,
+        traceparent=None,
         signing_secret=b"",
         previous_secret=None,
         application_id=1,

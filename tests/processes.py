@@ -1,17 +1,20 @@
 """Handlers and executors as the real processes they are."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
+from tests import nursery
 from tests.eventually import eventually
 
+_nursery = nursery.Nursery()
 ROOT = Path(__file__).parent.parent
 
 
@@ -24,12 +27,21 @@ def free_port() -> int:
 class Service:
     """One process of a service, its log kept."""
 
-    def __init__(self, module: str, port: int, log: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        port: int,
+        log: Path,
+        environment: dict[str, str],
+        *,
+        source: Path = ROOT,
+    ) -> None:
+        self.source = source
         self.module = module
         self.port = port
         self.log = log
         self.environment = environment
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | nursery.Process | None = None
 
     @property
     def url(self) -> str:
@@ -41,18 +53,26 @@ class Service:
         return self.process.pid
 
     async def start(self, *, until_ready: bool = True) -> Self:
+        environment = {**os.environ, **self.environment}  # noqa: TID251  # a child's environment
+        if self.source == ROOT and nursery.may_fork(self.module, environment):
+            start = _nursery.start
+            self.process = await asyncio.to_thread(start, self.module, environment, self.log)
+        else:
+            await self._start(environment)
+        if until_ready:
+            await self.ready()
+        return self
+
+    async def _start(self, environment: dict[str, str]) -> None:
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-W", "default", "-m", self.module),
-                env={**os.environ, **self.environment},  # noqa: TID251  # a child's environment
-                cwd=ROOT,
+                env=environment,
+                cwd=self.source,
                 stdout=log,
                 stderr=log,
             )
-        if until_ready:
-            await self.ready()
-        return self
 
     async def ready(self) -> None:
         async with httpx.AsyncClient(base_url=self.url) as http:
@@ -67,7 +87,11 @@ class Service:
                     raise AssertionError(str(error)) from None
                 assert response.status_code == 200, response.text
 
-            await eventually(answers, within=20)
+            await eventually(answers, within=30)
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has logged so far, as long as that is JSON."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -97,15 +121,19 @@ class Service:
 
 
 class Services:
-    """Everything one test runs, sharing a database and a Redis."""
+    """Everything one test runs, sharing a database and a Redis; `source` holds the code it runs."""
 
-    def __init__(self, database_url: str, redis_url: str, directory: Path) -> None:
+    def __init__(
+        self, database_url: str, redis_url: str, directory: Path, *, source: Path = ROOT
+    ) -> None:
         self.environment = {
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8",
             "LOG_FORMAT": "json",
+            "DRAIN_SECONDS": "0",  # nothing stands before them, unless a test says so
         }
+        self._source = source
         self._directory = directory
         self.started: list[Service] = []
 
@@ -133,6 +161,6 @@ class Services:
         port = free_port()
         log = self._directory / f"{module}-{len(self.started)}.log"
         environment = {**self.environment, port_setting: str(port), **settings}
-        service = Service(module, port, log, environment)
+        service = Service(module, port, log, environment, source=self._source)
         self.started.append(service)
         return service

@@ -96,6 +96,7 @@ jobs = Table(
     Column("delay_seconds", Double),  # of a job with a key, whose delay may be restarted
     Column("max_lateness_seconds", Double),  # begun later than this, a run is skipped; null: never
     Column("contract", Text),  # the older contract that made it and answers it; null: none
+    Column("traceparent", Text),  # of the request that created it (W3C Trace Context); null: none
     # The nominal instant of the newest run that began or ended; null: that of its only one.
     Column("last_run_for", Instant),
     Column("runs_made", Integer, nullable=False, server_default=text("1")),  # for the ledger

@@ -90,6 +90,7 @@ class NewJob(NamedTuple):
     jitter_seconds: float | None = None
     max_lateness_seconds: float | None = None
     contract: str | None = None
+    traceparent: str | None = None  # of the request that asks for it
 
 
 class Created(NamedTuple):
@@ -200,6 +201,7 @@ class Claim(NamedTuple):
     is_at_most_once: bool
     max_lateness_seconds: float | None
     recurs: bool
+    traceparent: str | None  # of the request that created its job
     signing_secret: bytes
     previous_secret: bytes | None  # while a rotation overlaps
     application_id: int
@@ -256,6 +258,7 @@ async def create(connection: Connection, jobs: Sequence[NewJob]) -> list[Created
         "jitters": _given([job.jitter_seconds for job in jobs]),
         "latenesses": _given([job.max_lateness_seconds for job in jobs]),
         "contracts": _given([job.contract for job in jobs]),
+        "traceparents": _given([job.traceparent for job in jobs]),
     }
     cursor = await connection.execute(SQL["create"], values)
     return [Created._make(row) for row in await cursor.fetchall()]

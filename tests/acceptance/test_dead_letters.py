@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -523,6 +524,35 @@ async def test_of_replays_at_once_one_wins(handler: Handler) -> None:
         assert set(alone) <= {202, 409}
         assert alone.count(202) + together == 1
         assert pending(handler) == [job_id]
+
+
+async def test_a_letter_whose_row_is_being_moved_is_replayed_when_it_has_been(
+    handler: Handler,
+) -> None:
+    """An executor that makes a day's partition moves there what the default one holds of it."""
+    job_id = bury(handler)
+    with psycopg.connect(handler.service.environment["DATABASE_URL"]) as mover:
+        moved = mover.execute("delete from executions returning *").fetchall()
+        replaying = asyncio.create_task(
+            handler.http.post(f"/dead-letters/{job_id}/2026-01-02T03:04:05.678912Z/replay")
+        )
+        done, _ = await asyncio.wait([replaying], timeout=0.3)
+        assert not done, replaying.result().text
+        places = ", ".join(["%s"] * len(moved[0]))
+        mover.execute(f"insert into executions values ({places})".encode(), moved[0])
+    answer = await replaying
+    assert answer.status_code == 202, answer.text
+    assert pending(handler) == [job_id]
+
+
+async def test_a_letter_that_stays_locked_is_to_be_asked_for_again(handler: Handler) -> None:
+    job_id = bury(handler)
+    path = f"/dead-letters/{job_id}/2026-01-02T03:04:05.678912Z/replay"
+    with psycopg.connect(handler.service.environment["DATABASE_URL"]) as holder:
+        holder.execute("select from executions for update")
+        answer = await handler.http.post(path)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (await handler.http.post(path)).status_code == 202
 
 
 def bury_many(handler: Handler, count: int) -> None:

@@ -1,24 +1,29 @@
 """The ledger: what the database says became of every job, once all is over."""
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.chaos.checker import Arrival, Evidence, Execution, Job
-from tests.chaos.stack import Stack
+from tests.chaos.checker import Accepted, Arrival, Casualty, Evidence, Execution, Job
 from tests.receiver import Call
 
 
-async def gather_evidence(stack: Stack) -> Evidence:
+async def gather_evidence(
+    database_url: str,
+    accepted: Sequence[Accepted],
+    calls: Sequence[Call],
+    casualties: Sequence[Casualty] = (),
+) -> Evidence:
     """Put what was accepted, what arrived and what was recorded side by side."""
-    async with stack.sql() as connection:
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
         return Evidence(
-            accepted=stack.load.accepted,
-            arrivals=[_arrival(call) for call in stack.receiver.calls],
+            accepted=accepted,
+            arrivals=[_arrival(call) for call in calls],
             jobs=await _jobs(connection),
             executions=await _executions(connection),
             outstanding=await _outstanding(connection),
-            casualties=stack.casualties,
+            casualties=casualties,
         )
 
 

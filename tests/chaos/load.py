@@ -43,7 +43,7 @@ class Load:
         self, handler_port: int, mix: Mix, url: Callable[[str], str], *, host: str = "127.0.0.1"
     ) -> None:
         self.accepted: list[Accepted] = []
-        self.unanswered = 0  # refused, or no answer came: these timers may exist or not
+        self.refusals: list[str] = []  # or no answer came: these timers may exist or not
         self.waiting = 0
         self._handler = host, handler_port
         self._mix = mix
@@ -59,6 +59,11 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for place in range(CONNECTIONS):
                 group.create_task(self._ask_on_and_on(began + pause * place / CONNECTIONS, pause))
+
+    @property
+    def unanswered(self) -> int:
+        """How many were refused, or got no answer."""
+        return len(self.refusals)
 
     def stop(self) -> None:
         """Ask for no more; `run` ends when what was asked for is answered."""
@@ -79,9 +84,9 @@ class Load:
         self.waiting += 1
         try:
             status, body = await connection.post("/timers", self._document(timer))
-        except (OSError, EOFError, TimeoutError):
+        except (OSError, EOFError, TimeoutError) as error:
             connection.close()
-            status, body = 0, b""
+            status, body = 0, repr(error).encode()
         finally:
             self.waiting -= 1
         if status == 201:
@@ -89,7 +94,7 @@ class Load:
             self.accepted.append(Accepted(job_id, timer.path, timer.delay_seconds, asked_at))
         else:
             assert status in {0, 503}, f"{status}: {body.decode()}"
-            self.unanswered += 1
+            self.refusals.append(f"{status} after {time() - asked_at:.3f} s: {body.decode()}")
 
     def _next(self) -> _Timer:
         """Choose the next timer. Its path is its own: a call tells which request asked for it."""
@@ -109,7 +114,7 @@ class Load:
 
 
 class _Connection:
-    """One connection to the handler, made when it is needed, and anew when it broke."""
+    """One connection to the handler, made when it is needed, and anew when it ended or broke."""
 
     def __init__(self, host: str, port: int) -> None:
         self._handler = host, port
@@ -118,15 +123,19 @@ class _Connection:
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Answer status and body. Raises OSError, EOFError or TimeoutError when none came."""
         async with asyncio.timeout(ANSWER_SECONDS_MAX):
-            if self._streams is None or self._streams[0].at_eof():
-                self.close()  # one that the other side has closed is not used again
+            if self._streams is not None and self._streams[0].at_eof():
+                self.close()
+            if self._streams is None:
                 self._streams = await asyncio.open_connection(*self._handler)
             reader, writer = self._streams
             head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
             writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + body)
             first, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
             size = next(line for line in fields if line.startswith("content-length:"))
-            return int(first.split()[1]), await reader.readexactly(int(size.partition(":")[2]))
+            answer = await reader.readexactly(int(size.partition(":")[2]))
+            if "connection: close" in fields:
+                self.close()
+            return int(first.split()[1]), answer
 
     def close(self) -> None:
         """Close it, broken or not."""

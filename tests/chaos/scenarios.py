@@ -120,7 +120,9 @@ async def play(
         with contextlib.suppress(AssertionError):
             await eventually(stack.is_drained, within=DRAIN_SECONDS_MAX, every=0.1)
         complaints = await _end(stack)
-        evidence = await gather_evidence(stack)
+        evidence = await gather_evidence(
+            stack.database_url, stack.load.accepted, stack.receiver.calls, stack.casualties
+        )
     verdict = check(evidence, lateness_seconds_max=scenario.lateness_seconds_max)
     return replace(verdict, breaches=[*verdict.breaches, *complaints])
 

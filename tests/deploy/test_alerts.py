@@ -18,21 +18,6 @@ from tests.deploy.render import CHART, ROOT, Object, Release
 
 DASHBOARD: Object = json.loads((CHART / "files/dashboard.json").read_text())
 PANELS = [each for each in DASHBOARD["panels"] if each["type"] != "row"]
-# Asked for here before the services have them.
-NOT_YET = {
-    "onthedot_backlog_age_seconds",
-    "onthedot_backlog_runs",
-    "onthedot_build_info",
-    "onthedot_clock_offset_seconds",
-    "onthedot_history_days_ahead",
-    "onthedot_http_request_seconds_bucket",
-    "onthedot_http_requests_total",
-    "onthedot_outcomes_waiting",
-    "onthedot_postgres_oldest_snapshot_seconds",
-    "onthedot_postgres_oldest_xmin_transactions",
-    "onthedot_redis_up",
-    "onthedot_webhook_seconds_bucket",
-}
 
 
 @pytest.fixture(scope="session")
@@ -83,10 +68,9 @@ def ask_for_what_there_is(expression: str, metrics: dict[str, set[str]]) -> None
     names = [each.name for each in selectors(expression)]
     assert names, expression
     for each in selectors(expression):
-        assert each.name in metrics.keys() | NOT_YET, each.name
+        assert each.name in metrics, each.name
         assert "namespace" in {matcher.name for matcher in each.matchers.matchers}, expression
-    if not NOT_YET & set(names):
-        assert labels_of(expression) <= ADDED.union(*(metrics[name] for name in names)), expression
+    assert labels_of(expression) <= ADDED.union(*(metrics[name] for name in names)), expression
 
 
 @pytest.fixture
@@ -141,7 +125,7 @@ def test_every_metric_is_on_the_dashboard(metrics: dict[str, set[str]]) -> None:
         for each in selectors(target["expr"].replace("$__rate_interval", "5m"))
     }
     ours = {name for name in metrics if name.startswith("onthedot_")}
-    wanted = {name for name in ours if not name.endswith(("_sum", "_count"))} | NOT_YET
+    wanted = {name for name in ours if not name.endswith(("_sum", "_count"))}
     assert wanted - shown == set()
 
 

@@ -45,3 +45,26 @@ async def test_beats_go_on_when_the_wall_clock_is_set(
 
 def at_least(found: int, wanted: int) -> None:
     assert found >= wanted
+
+
+async def test_a_beat_that_outlasts_the_stop_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Pruning may wait for a lock just when SIGTERM comes."""
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def beat() -> None:
+        begun.set()
+        await end.wait()
+
+    kept = Rhythm()
+    kept.every(3_600, beat, name="beat")
+    task = asyncio.create_task(kept.run())
+    await begun.wait()
+    await kept.finish(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)  # what the scheduler says of it, it says in the loop's next turns
+    end.set()
+    assert caplog.records == []

@@ -51,6 +51,7 @@ returning
     jobs.delivery = 'at_most_once',
     jobs.max_lateness_seconds,
     jobs.recurrence is not null,
+    jobs.traceparent,
     applications.signing_secret,
     case when applications.previous_secret_until > now() then applications.previous_signing_secret end,
     jobs.application_id

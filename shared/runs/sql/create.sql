@@ -26,18 +26,19 @@ with asked as materialized (
         %(recurrences)s::jsonb[],
         %(jitters)s::float8[],
         %(latenesses)s::float8[],
-        %(contracts)s::text[]
+        %(contracts)s::text[],
+        %(traceparents)s::text[]
     ) with ordinality
         as asked (
             application_id, url, method, headers, payload, timeout_seconds, delay_seconds,
             retry, delivery, run_at_us, user_id, key, labels, recurrence, jitter_seconds,
-            max_lateness_seconds, contract, place
+            max_lateness_seconds, contract, traceparent, place
         )
 ),
 job as (
     insert into jobs (
         id, application_id, url, method, headers, payload, timeout_seconds, run_at, retry, delivery,
-        user_id, key, labels, recurrence, delay_seconds, max_lateness_seconds, contract
+        user_id, key, labels, recurrence, delay_seconds, max_lateness_seconds, contract, traceparent
     )
     overriding system value
     select
@@ -45,7 +46,7 @@ job as (
         coalesce(delivery, 'at_least_once'),
         user_id, key, labels, recurrence,
         case when key is not null and run_at_us is null then delay_seconds end,
-        max_lateness_seconds, contract
+        max_lateness_seconds, contract, traceparent
     from asked
 ),
 label as (

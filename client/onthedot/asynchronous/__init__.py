@@ -1,0 +1,1 @@
+"""The client for asyncio. `onthedot.synchronous` is made from it by `make docs`."""
