@@ -117,6 +117,8 @@ class Cluster:
             "image": self._image,
             "command": ["python", "-u", "/program/receiver.py"],
             "volumeMounts": [{"name": "program", "mountPath": "/program"}],
+            # Or else it gets what the others leave of the processor, and calls time out.
+            "resources": {"requests": {"cpu": "200m"}},
         }
         pod = {
             "apiVersion": "v1",
