@@ -55,7 +55,7 @@ USER 10001:10001
 # The API of the handler; health and metrics of the executor.
 EXPOSE 8080 8081
 
-# Of a migration it says nothing. Each probe costs about 30 ms of CPU; -I and -S keep the variables,
+# Of a migration it says nothing. Each probe costs less than 50 ms of CPU; -I and -S keep the variables,
 # the directory and the packages of the service out of it.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-IS", "/app/shared/probe.py"]

@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help up receiver test chaos fuzz guards check format docs site bench newcomer compose-test lock clean
+.PHONY: help up receiver test chaos fuzz guards check format docs site bench newcomer compose-test kubernetes-test lock clean
 
 help: ## Print this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp per lock file: installing again costs nothing until the lock changes.
 $(BIN)/python:
@@ -75,6 +75,9 @@ newcomer: ## Walk a newcomer's path in a fresh clone and time it: clone, make up
 
 compose-test: $(VENV)/dev.stamp ## docker compose up, then break and scale it under load, ten minutes: needs a Docker engine
 	$(BIN)/python -m pytest -m compose tests/compose $(ARGS)
+
+kubernetes-test: $(VENV)/dev.stamp ## The manifests on a node of Kubernetes 1.20 to 1.23: needs root, a Docker engine, the programs (KUBERNETES_BIN)
+	$(BIN)/python -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 lock: $(VENV)/dev.stamp ## Resolve the dependencies again, with hashes and without any index address
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --upgrade --extra otel pyproject.toml -o locks/server.txt

@@ -39,11 +39,13 @@ class _Timer(NamedTuple):
 class Load:
     """Asks for timers until it is stopped."""
 
-    def __init__(self, handler_port: int, mix: Mix, url: Callable[[str], str]) -> None:
+    def __init__(
+        self, handler_port: int, mix: Mix, url: Callable[[str], str], *, host: str = "127.0.0.1"
+    ) -> None:
         self.accepted: list[Accepted] = []
         self.refusals: list[str] = []  # or no answer came: these timers may exist or not
         self.waiting = 0
-        self._port = handler_port
+        self._handler = host, handler_port
         self._mix = mix
         self._url = url
         self._random = random.Random(17)
@@ -68,7 +70,7 @@ class Load:
         self._is_stopped = True
 
     async def _ask_on_and_on(self, moment: float, pause: float) -> None:
-        connection = _Connection(self._port)
+        connection = _Connection(*self._handler)
         while not self._is_stopped:
             await asyncio.sleep(moment - monotonic())
             await self._ask(connection)
@@ -114,8 +116,8 @@ class Load:
 class _Connection:
     """One connection to the handler, made when it is needed, and anew when it ended or broke."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, host: str, port: int) -> None:
+        self._handler = host, port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -124,7 +126,7 @@ class _Connection:
             if self._streams is not None and self._streams[0].at_eof():
                 self.close()
             if self._streams is None:
-                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+                self._streams = await asyncio.open_connection(*self._handler)
             reader, writer = self._streams
             head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
             writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + body)

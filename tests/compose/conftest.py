@@ -2,12 +2,14 @@
 
 import secrets
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
 # The figures of trials are printed as those of `make chaos` are.
 from tests.chaos.conftest import pytest_terminal_summary  # noqa: F401  # a hook of pytest
+from tests.deployed.engine import refuse_without_engine
+from tests.deployed.trial import UnderLoad, judged
 
 from .stack import Stack
 
@@ -17,7 +19,7 @@ LATEST = ("--timestamps", "--tail", "300")
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The stack, built, up and ready; afterwards nothing of it is left but the build cache."""
-    refuse_without_engine()
+    refuse_without_engine(("compose", "version"))
     running = Stack(f"onthedot-test-{secrets.token_hex(4)}")
     try:
         try:
@@ -31,17 +33,12 @@ def stack() -> Iterator[Stack]:
         running.docker("image", "rm", "--force", running.image, f"{running.image}-demo")
 
 
-def refuse_without_engine() -> None:
-    """Skip where docker, its compose plugin or its engine is missing, and say which."""
-    for question in (("version",), ("compose", "version")):
-        try:
-            answer = subprocess.run(
-                ["docker", *question], capture_output=True, text=True, timeout=60, check=False
-            )
-        except OSError as error:
-            pytest.skip(f"there is no docker command: {error}")
-        if answer.returncode:
-            pytest.skip(f"docker {' '.join(question)} says: {answer.stderr.strip()}")
+@pytest.fixture
+def load(
+    stack: Stack, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+) -> UnderLoad:
+    """A load around a block, and the judgement of it."""
+    return judged(stack, request.node.name, record_property)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,6 +24,7 @@ UP_SECONDS = 240
 class Stack:
     """What a test may do to the running stack, and what it may look at."""
 
+    host = "127.0.0.1"
     receiver = "http://inbox:9000"
 
     def __init__(self, project: str) -> None:
@@ -93,7 +94,7 @@ class Stack:
         return "http://" + self.compose("port", service, str(port)).strip()
 
     def api(self) -> httpx.Client:
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        return httpx.Client(base_url=f"http://{self.host}:{self.port}", timeout=10)
 
     def inbox(self, receiver: str = "inbox") -> Inbox:
         return Inbox(self.address(receiver, 9000))

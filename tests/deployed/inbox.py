@@ -37,7 +37,7 @@ class Inbox:
 
     def all(self) -> list[Webhook]:
         """Every webhook, in the order of arrival."""
-        answer = httpx.get(f"{self.address}/{len(self._seen)}", timeout=10)
+        answer = httpx.get(f"{self.address}/{len(self._seen)}", timeout=10, trust_env=False)
         self._seen.extend(Webhook(**webhook) for webhook in answer.json())
         return list(self._seen)
 

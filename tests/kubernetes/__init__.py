@@ -1,0 +1,1 @@
+"""The manifests on a real node of the oldest Kubernetes that they are written for."""
