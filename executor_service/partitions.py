@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 from prometheus_client import Gauge
+from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Identifier, Literal
 
 from shared import database
@@ -45,6 +46,9 @@ async def make_partitions(pool: database.Pool) -> None:
             async with database.connection(pool, seconds=MAKE_SECONDS_MAX) as connection:
                 today = await _one(connection, "select (now() at time zone 'UTC')::date")
                 await _make(connection, today + timedelta(days=days))
+        except LockNotAvailable:  # somebody reads for long, or another executor is at it
+            log.info("partition.put_off", days_ahead=days)
+            missing.append(days)
         except database.Failure as error:
             log.warning("partition.not_made", days_ahead=days, error=type(error).__name__)
             missing.append(days)
