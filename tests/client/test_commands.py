@@ -244,8 +244,7 @@ def test_an_import_goes_in_pieces_and_names_the_line(
 def test_what_makes_no_sense_exits_by_2_and_says_why(
     arguments: tuple[str, ...], said: str, commands: Commands
 ) -> None:
-    variables = {} if "--profile" not in arguments else {"ONTHEDOT_URL": ""}
-    ran = commands.run(*arguments, **variables)
+    ran = commands.run(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in " ".join(ran.err.replace("│", " ").split())
 
@@ -321,6 +320,27 @@ class TestProfiles:
             assert not [asked for asked in other.asked if "authorization" in asked.headers], (
                 "the key of one server went to another"
             )
+
+    def test_a_profile_that_is_said_goes_before_the_environment_with_its_key(
+        self, tmp_path: Path
+    ) -> None:
+        settings = {"XDG_CONFIG_HOME": str(tmp_path)}
+        with flaky() as server, flaky() as other:
+            there = {"ONTHEDOT_URL": other.url, "ONTHEDOT_API_KEY": "of-environment"}
+            commands = Commands({**settings, **there})
+            commands.run("profile", "set", "kept", "--url", server.url, "--key", given="of-it\n")
+            commands.run("profile", "set", "bare", "--url", server.url)
+            server.script = [answer(200)] * 4
+            other.script = [answer(200)]
+            get = ("timers", "get", 1)
+            assert commands.run(*get, "--profile", "kept").code == 0
+            assert commands.run("--profile", "bare", *get).code == 0
+            assert commands.run(*get, "--profile", "kept", "--api-key", "said").code == 0
+            assert commands.run(*get, "--profile", "kept", "--server", other.url).code == 0
+        assert [asked.headers.get("authorization") for asked in server.asked] == [
+            *("Bearer of-it", None, "Bearer said"),
+        ]
+        assert [asked.headers.get("authorization") for asked in other.asked] == [None]
 
     def test_a_changed_address_forgets_the_key(self, commands: Commands) -> None:
         commands.run("profile", "set", "a", "--url", "https://a.example", "--key", given="k\n")
