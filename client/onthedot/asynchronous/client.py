@@ -13,10 +13,11 @@ from onthedot import call, wire
 from onthedot.address import checked, headers
 from onthedot.asynchronous.history import AsyncDeadLetters, AsyncExecutions
 from onthedot.asynchronous.jobs import AsyncJobs
+from onthedot.asynchronous.lines import lines
 from onthedot.asynchronous.schedules import AsyncSchedules
 from onthedot.asynchronous.timers import AsyncTimers
 from onthedot.asynchronous.transport import AsyncTransport
-from onthedot.errors import NoAnswerError, UnavailableError, UnreachableError
+from onthedot.errors import UnavailableError, UnreachableError
 from onthedot.event_stream import EventReader
 from onthedot.models import (
     Event,
@@ -125,7 +126,7 @@ class AsyncOnthedot:
         path = f"/applications/{application_id}/signing-secret/rotate"
         return await self._transport.fetch(call.change("POST", path, body=body), SigningSecret)
 
-    async def listen(
+    async def events(
         self,
         *,
         types: Sequence[str] = (),
@@ -151,7 +152,7 @@ class AsyncOnthedot:
             try:
                 async with self._transport.stream(listening, timeout=silence) as response:
                     has_listened = True
-                    async for line in _lines(response):
+                    async for line in lines(response, broken="The events broke off"):
                         failed = 0
                         event = reader.read(line)
                         if event is not None:
@@ -163,11 +164,3 @@ class AsyncOnthedot:
             failed += 1
             wait = min(RECONNECT_SECONDS_MAX, reader.retry_seconds * 2 ** min(failed - 1, 10))
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients
-
-
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    try:
-        async for line in response.aiter_lines():
-            yield line
-    except httpx.RequestError as error:
-        raise NoAnswerError(f"The events broke off: {error}") from error

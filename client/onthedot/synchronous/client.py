@@ -12,7 +12,7 @@ import httpx
 
 from onthedot import call, wire
 from onthedot.address import checked, headers
-from onthedot.errors import NoAnswerError, UnavailableError, UnreachableError
+from onthedot.errors import UnavailableError, UnreachableError
 from onthedot.event_stream import EventReader
 from onthedot.models import (
     Event,
@@ -26,6 +26,7 @@ from onthedot.options import Duration, Group, Instant
 from onthedot.retries import Retries
 from onthedot.synchronous.history import DeadLetters, Executions
 from onthedot.synchronous.jobs import Jobs
+from onthedot.synchronous.lines import lines
 from onthedot.synchronous.schedules import Schedules
 from onthedot.synchronous.timers import Timers
 from onthedot.synchronous.transport import Transport
@@ -126,7 +127,7 @@ class Onthedot:
         path = f"/applications/{application_id}/signing-secret/rotate"
         return self._transport.fetch(call.change("POST", path, body=body), SigningSecret)
 
-    def listen(
+    def events(
         self,
         *,
         types: Sequence[str] = (),
@@ -152,7 +153,7 @@ class Onthedot:
             try:
                 with self._transport.stream(listening, timeout=silence) as response:
                     has_listened = True
-                    for line in _lines(response):
+                    for line in lines(response, broken="The events broke off"):
                         failed = 0
                         event = reader.read(line)
                         if event is not None:
@@ -164,10 +165,3 @@ class Onthedot:
             failed += 1
             wait = min(RECONNECT_SECONDS_MAX, reader.retry_seconds * 2 ** min(failed - 1, 10))
             time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients
-
-
-def _lines(response: httpx.Response) -> Iterator[str]:
-    try:
-        yield from response.iter_lines()
-    except httpx.RequestError as error:
-        raise NoAnswerError(f"The events broke off: {error}") from error
