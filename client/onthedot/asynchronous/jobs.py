@@ -128,8 +128,11 @@ class AsyncJobs:
         return await self._move(f"/jobs/{job_id}/resume")
 
     async def touch(self, key: str) -> Job:
-        """Restart the delay of a job: it is called unless it is touched again in time."""
-        return await self._move(f"{call.by_key(key)}/touch")
+        """Restart the delay of a job: it is called unless it is touched again in time.
+
+        Never retried once it was sent: the second would restart what has begun since the first.
+        """
+        return await self._transport.fetch(call.change("POST", f"{call.by_key(key)}/touch"), Job)
 
     async def trigger(self, job_id: int, *, idempotency_key: str | None = None) -> Triggered:
         """Call a job now, beside its plan."""
