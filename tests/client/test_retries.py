@@ -255,7 +255,27 @@ def test_the_key_goes_with_every_request_and_into_no_text(server_by_script: Flak
     assert {asked.headers["authorization"] for asked in server_by_script.asked} == {
         "Bearer sesame-7"
     }
-    assert "sesame-7" not in f"{client!r} {vars(client)!r} {refused.value!r}"
+    inside = [vars(client), vars(vars(client)["_transport"])]
+    assert "sesame-7" not in f"{client!r} {inside!r} {refused.value!r}"
+
+
+async def test_a_client_of_the_caller_s_own_stays_as_it_is(server_by_script: Flaky) -> None:
+    """It may be for others too: they are to see neither the key nor a closed client."""
+    server_by_script.script = [answer(200)] * 4
+    own = {"base_url": "https://own.example", "headers": {"x-own": "yes"}, "timeout": 7}
+    with httpx.Client(**own) as http:  # type: ignore[arg-type]  # as both take them
+        with Onthedot(server_by_script.url, api_key="sesame-7", timeout=5, http=http) as client:
+            client.timers.get(1)
+        http.get(server_by_script.url)
+        assert (http.base_url, http.timeout) == (httpx.URL("https://own.example"), httpx.Timeout(7))
+    async with httpx.AsyncClient(**own) as http:  # type: ignore[arg-type]
+        async with AsyncOnthedot(server_by_script.url, api_key="sesame-7", http=http) as client:
+            await client.timers.get(1)
+        await http.get(server_by_script.url)
+    assert [
+        (asked.headers["x-own"], asked.headers.get("authorization"))
+        for asked in server_by_script.asked
+    ] == [("yes", "Bearer sesame-7"), ("yes", None)] * 2
 
 
 @pytest.mark.parametrize(

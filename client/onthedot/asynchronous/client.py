@@ -10,7 +10,7 @@ from typing import Self
 import httpx
 
 from onthedot import call, wire
-from onthedot.address import checked, headers
+from onthedot.address import address
 from onthedot.asynchronous.history import AsyncDeadLetters, AsyncExecutions
 from onthedot.asynchronous.jobs import AsyncJobs
 from onthedot.asynchronous.lines import lines
@@ -41,7 +41,8 @@ class AsyncOnthedot:
 
     `timeout` is in seconds, for connecting and for each wait for an answer. `retries` says how
     often a request is sent again, only where that is safe. `http` is a client of your own, for
-    proxies or certificates; its base URL and headers are left as they are, but for ours.
+    proxies or certificates: it stays as it is, is told the address, key and timeout with each
+    request, and is yours to close.
     """
 
     def __init__(
@@ -53,12 +54,9 @@ class AsyncOnthedot:
         retries: int | Retries = 3,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        if http is None:
-            http = httpx.AsyncClient(timeout=timeout)
-        http.base_url = checked(base_url)
-        http.headers.update(headers(api_key))
+        place = address(base_url, api_key, timeout)
         policy = retries if isinstance(retries, Retries) else Retries(most=retries)
-        self._transport = AsyncTransport(http, policy)
+        self._transport = AsyncTransport(http, place, policy)
         self.timers = AsyncTimers(self._transport)
         self.jobs = AsyncJobs(self._transport)
         self.executions = AsyncExecutions(self._transport)
@@ -77,7 +75,7 @@ class AsyncOnthedot:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, but for those of a client of your own."""
         await self._transport.close()
 
     async def stats(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from onthedot.address import Address
 from onthedot.call import NDJSON, Call
 from onthedot.errors import (
     NoAnswerError,
@@ -21,10 +22,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class AsyncTransport:
-    """One connection pool to one server."""
+    """One connection pool to one server; one that is given belongs to others too."""
 
-    def __init__(self, http: httpx.AsyncClient, retries: Retries) -> None:
-        self._http = http
+    def __init__(self, http: httpx.AsyncClient | None, address: Address, retries: Retries) -> None:
+        self._is_ours = http is None
+        self._http = httpx.AsyncClient() if http is None else http
+        self._address = address
         self._retries = retries
 
     async def fetch(self, call: Call, model: type[Model]) -> Model:
@@ -50,8 +53,9 @@ class AsyncTransport:
             await response.aclose()
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._http.aclose()
+        """Close every connection of ours."""
+        if self._is_ours:
+            await self._http.aclose()
 
     async def _answered(
         self, call: Call, *, is_whole: bool = False, **options: Any
@@ -75,14 +79,17 @@ class AsyncTransport:
             await asyncio.sleep(wait)
 
     def _request(self, call: Call, options: dict[str, Any]) -> httpx.Request:
-        # A path that is joined by hand keeps what is quoted in it.
-        url = f"{str(self._http.base_url).rstrip('/')}{call.path}"
-        headers = dict(call.headers)
+        headers = {**self._address.headers, **call.headers}
         if call.lines is not None:
             headers["content-type"] = NDJSON
         body = {"json": call.body} if call.body is not None else {"content": call.lines}
+        options = {"timeout": self._address.timeout, **body, **options}
         return self._http.build_request(
-            call.method, url, params=call.query or None, headers=headers, **body, **options
+            call.method,
+            f"{self._address.url}{call.path}",
+            params=call.query or None,
+            headers=headers,
+            **options,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 
 from onthedot import call, wire
-from onthedot.address import checked, headers
+from onthedot.address import address
 from onthedot.errors import UnavailableError, UnreachableError
 from onthedot.event_stream import EventReader
 from onthedot.models import (
@@ -42,7 +42,8 @@ class Onthedot:
 
     `timeout` is in seconds, for connecting and for each wait for an answer. `retries` says how
     often a request is sent again, only where that is safe. `http` is a client of your own, for
-    proxies or certificates; its base URL and headers are left as they are, but for ours.
+    proxies or certificates: it stays as it is, is told the address, key and timeout with each
+    request, and is yours to close.
     """
 
     def __init__(
@@ -54,12 +55,9 @@ class Onthedot:
         retries: int | Retries = 3,
         http: httpx.Client | None = None,
     ) -> None:
-        if http is None:
-            http = httpx.Client(timeout=timeout)
-        http.base_url = checked(base_url)
-        http.headers.update(headers(api_key))
+        place = address(base_url, api_key, timeout)
         policy = retries if isinstance(retries, Retries) else Retries(most=retries)
-        self._transport = Transport(http, policy)
+        self._transport = Transport(http, place, policy)
         self.timers = Timers(self._transport)
         self.jobs = Jobs(self._transport)
         self.executions = Executions(self._transport)
@@ -78,7 +76,7 @@ class Onthedot:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, but for those of a client of your own."""
         self._transport.close()
 
     def stats(
