@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from onthedot import Onthedot
+from onthedot.call import IDEMPOTENCY_KEY
 from onthedot.cli import profiles
 from tests.client.commands import Commands, Ran
 from tests.client.conftest import Server
-from tests.client.flaky import answer, flaky, problem
+from tests.client.flaky import DROP, answer, flaky, problem
 from tests.eventually import eventually
 from tests.processes import free_port
 from tests.receiver import Receiver
@@ -271,6 +273,54 @@ def test_nobody_there_exits_by_4_and_says_what_to_do(commands: Commands) -> None
         server.script = [problem(500, "internal", x_request_id="req-9")]
         ran = commands.run("jobs", "pause", 1, ONTHEDOT_URL=server.url)
         assert (ran.code, ran.err) == (4, "Error: Because.\n  request: req-9\n")
+
+
+def test_a_lost_answer_is_told_from_a_server_that_is_not_there() -> None:
+    with flaky() as server:
+        server.script = [DROP, problem(429, "too_many_requests", retry_after="3600")]
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        ran = commands.run("jobs", "pause", 1, "--json")
+        # Sent again, and refused for long: a script is to come back later.
+        assert (ran.code, json.loads(ran.err)["error"]["code"]) == (4, "too_many_requests")
+        server.script = [DROP]
+        ran = commands.run("jobs", "touch", "a", "--json")
+        assert (ran.code, json.loads(ran.err)["error"]["code"]) == (4, "no_answer")
+        server.script = [DROP]
+        ran = commands.run("jobs", "touch", "a")
+        assert "may have been processed" in ran.err
+        assert "before you send it again" in ran.err
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    ran = commands.run("jobs", "touch", "a", "--json", "--server", nowhere)
+    assert (ran.code, json.loads(ran.err)["error"]["code"]) == (4, "unreachable")
+
+
+def test_an_import_whose_answer_was_lost_says_the_key_to_go_on_by(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.ndjson"
+    file.write_text(f'\n{{"url": "{URL}", "payload": "\u2028"}}\n')
+    with flaky() as server:
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        server.script = [DROP] * 4
+        ran = commands.run("import", file, "--from-line", 2)
+        assert (ran.code, ran.out) == (4, "")
+        assert "Whether lines 2 to 2 were taken is unknown" in ran.err
+        found = re.search(r"go on by (--from-line 2 --idempotency-key \S+)\.$", ran.err.strip())
+        assert found is not None, ran.err
+        server.script = [answer(200, b'{"created": 1, "replaced": 0}')]
+        assert commands.json("import", file, *found[1].split())["created"] == 1
+    assert len({(asked.headers[IDEMPOTENCY_KEY], asked.body) for asked in server.asked}) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("jobs", "create", URL), ("timers", "create", URL, "--in", 60), ("jobs", "trigger", 1)],
+)
+def test_a_key_of_one_s_own_is_sent(command: tuple[object, ...]) -> None:
+    with flaky() as server:
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        server.script = [problem(403, "forbidden")]
+        assert commands.run(*command, "--idempotency-key", "mine-7").code == 1
+        assert commands.run(*command, "--idempotency-key", "two words").code == 2
+    assert [asked.headers[IDEMPOTENCY_KEY] for asked in server.asked] == ["mine-7"]
 
 
 class TestProfiles:

@@ -17,7 +17,7 @@ from onthedot.asynchronous.lines import lines
 from onthedot.asynchronous.schedules import AsyncSchedules
 from onthedot.asynchronous.timers import AsyncTimers
 from onthedot.asynchronous.transport import AsyncTransport
-from onthedot.errors import UnavailableError, UnreachableError
+from onthedot.errors import NoAnswerError, UnavailableError, UnreachableError
 from onthedot.event_stream import EventReader
 from onthedot.models import (
     Event,
@@ -155,7 +155,7 @@ class AsyncOnthedot:
                         event = reader.read(line)
                         if event is not None:
                             yield event
-            except (UnreachableError, UnavailableError):
+            except (UnreachableError, NoAnswerError, UnavailableError):
                 if not has_listened:
                     raise
             reader.break_off()

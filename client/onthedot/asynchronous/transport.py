@@ -12,6 +12,7 @@ from onthedot.address import Address
 from onthedot.call import NDJSON, Call
 from onthedot.errors import (
     NoAnswerError,
+    OnthedotError,
     UnexpectedAnswerError,
     UnreachableError,
     refusal,
@@ -75,7 +76,7 @@ class AsyncTransport:
             except httpx.RequestError as error:
                 wait = self._retries.after_error(call, error, sent)
                 if wait is None:
-                    raise _unreachable(error) from error
+                    raise _lost(error) from error
             await asyncio.sleep(wait)
 
     def _request(self, call: Call, options: dict[str, Any]) -> httpx.Request:
@@ -112,7 +113,7 @@ async def _read(response: httpx.Response) -> None:
         await response.aclose()
 
 
-def _unreachable(error: httpx.RequestError) -> UnreachableError:
+def _lost(error: httpx.RequestError) -> OnthedotError:
     reason = str(error) or type(error).__name__
     if isinstance(error, NEVER_SENT):
         return UnreachableError(f"Cannot connect: {reason}")

@@ -12,10 +12,12 @@ import typer
 from onthedot.cli.output import Output
 from onthedot.cli.session import Session
 from onthedot.errors import (
+    NoAnswerError,
     NotAllowedError,
     NotFoundError,
     OnthedotError,
     ProblemError,
+    TooManyRequestsError,
     UnavailableError,
     UnreachableError,
 )
@@ -39,10 +41,14 @@ MEANINGS = {
     ExitCode.FAILED: "refused by the server, or a check that was asked for failed",
     ExitCode.USAGE: "the command, an option or a file makes no sense",
     ExitCode.NOT_FOUND: "there is no such thing",
-    ExitCode.UNREACHABLE: "the server cannot be reached, or cannot answer now",
+    ExitCode.UNREACHABLE: "the server cannot be reached, or does not answer now (429 and 5xx too)",
     ExitCode.DIFFERS: "`apply --check` found something to change",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
     ExitCode.READER_LEFT: "who read the output has left (a pipe to `head`)",
+}
+_CODES: dict[type[OnthedotError], str] = {
+    UnreachableError: "unreachable",
+    NoAnswerError: "no_answer",
 }
 REMEDY = "Name another by --server, ONTHEDOT_URL or `onthedot profile set`."
 
@@ -68,7 +74,7 @@ def code_of(error: OnthedotError) -> ExitCode:
     match error:
         case NotFoundError():
             return ExitCode.NOT_FOUND
-        case UnreachableError() | UnavailableError():
+        case UnreachableError() | NoAnswerError() | UnavailableError() | TooManyRequestsError():
             return ExitCode.UNREACHABLE
         case _:
             return ExitCode.FAILED
@@ -90,6 +96,9 @@ def tell(output: Output, error: OnthedotError, *, server: str) -> None:
         case UnreachableError():
             output.error(f"{server}: {error}")
             output.detail("server", f"Is Onthedot running there? {REMEDY}")
+        case NoAnswerError():
+            output.error(f"{server}: {error}")
+            output.detail("request", "Look whether it was done before you send it again.")
         case ProblemError():
             output.error(error.detail)
         case _:
@@ -106,7 +115,7 @@ def field_of(pointer: str) -> str:
 def _document(error: OnthedotError) -> dict[str, object]:
     if not isinstance(error, ProblemError):
         return {
-            "code": "unreachable" if isinstance(error, UnreachableError) else "unexpected",
+            "code": _CODES.get(type(error), "unexpected"),
             "detail": str(error),
         }
     return {

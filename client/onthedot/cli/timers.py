@@ -32,9 +32,12 @@ def create(
         ),
     ],
     said: dict[str, Any],
+    idempotency_key: fields.IdempotencyKey = None,
 ) -> None:
     """Have a URL called after a delay."""
-    timer = session.client.timers.create(url, delay=delay, **fields.job(said))
+    timer = session.client.timers.create(
+        url, idempotency_key=idempotency_key, delay=delay, **fields.job(said)
+    )
     session.output.answer(timer, rows=_rows(timer))
 
 

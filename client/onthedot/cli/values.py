@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import typer
 
+from onthedot import call
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
@@ -60,6 +62,14 @@ def headers(said: list[str]) -> dict[str, str]:
 def labels(said: list[str]) -> dict[str, str]:
     """Read labels of the form `name:value`."""
     return dict(_pair(each, ":", "name:value") for each in said)
+
+
+def idempotency_key(text: str) -> str:
+    """Read an Idempotency-Key."""
+    try:
+        return call.checked(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 class Payload(NamedTuple):

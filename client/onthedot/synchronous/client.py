@@ -12,7 +12,7 @@ import httpx
 
 from onthedot import call, wire
 from onthedot.address import address
-from onthedot.errors import UnavailableError, UnreachableError
+from onthedot.errors import NoAnswerError, UnavailableError, UnreachableError
 from onthedot.event_stream import EventReader
 from onthedot.models import (
     Event,
@@ -156,7 +156,7 @@ class Onthedot:
                         event = reader.read(line)
                         if event is not None:
                             yield event
-            except (UnreachableError, UnavailableError):
+            except (UnreachableError, NoAnswerError, UnavailableError):
                 if not has_listened:
                     raise
             reader.break_off()

@@ -13,6 +13,7 @@ from onthedot.address import Address
 from onthedot.call import NDJSON, Call
 from onthedot.errors import (
     NoAnswerError,
+    OnthedotError,
     UnexpectedAnswerError,
     UnreachableError,
     refusal,
@@ -74,7 +75,7 @@ class Transport:
             except httpx.RequestError as error:
                 wait = self._retries.after_error(call, error, sent)
                 if wait is None:
-                    raise _unreachable(error) from error
+                    raise _lost(error) from error
             time.sleep(wait)
 
     def _request(self, call: Call, options: dict[str, Any]) -> httpx.Request:
@@ -111,7 +112,7 @@ def _read(response: httpx.Response) -> None:
         response.close()
 
 
-def _unreachable(error: httpx.RequestError) -> UnreachableError:
+def _lost(error: httpx.RequestError) -> OnthedotError:
     reason = str(error) or type(error).__name__
     if isinstance(error, NEVER_SENT):
         return UnreachableError(f"Cannot connect: {reason}")
