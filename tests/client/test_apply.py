@@ -14,9 +14,11 @@ from onthedot import Onthedot
 from onthedot.cli import manifest
 from onthedot.cli.plan import differences
 from tests.client.commands import Commands, Ran
+from tests.client.flaky import answer, flaky, problem
 from tests.eventually import eventually
 from tests.receiver import Receiver
 
+NO_JOBS = b'{"data": [], "next_cursor": null}'
 URL = "https://example.com/hook"
 JOBS: list[dict[str, Any]] = [
     {"cron": "0 9 * * MON-FRI", "timezone": "Europe/Paris"},
@@ -148,6 +150,16 @@ def test_one_that_is_refused_does_not_keep_others_from_being_applied(
     assert f"{name}-bad:\nError: " in ran.err
     assert "  url: Must be" in ran.err
     assert onthedot.jobs.get_by_key(f"{name}-good").every == 60
+
+
+def test_no_secret_of_a_header_is_shown_in_json_either(tmp_path: Path) -> None:
+    headers = {"X-Api-Token": "sesame", "X-Team": "billing"}
+    file = write(tmp_path, "a", {"b": {"url": URL, "headers": headers}})
+    with flaky() as server:
+        server.script = [answer(200, NO_JOBS), problem(404, "job_not_found")]
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        ran = commands.run("apply", "-f", file, "--dry-run", "--json")
+    assert ran.document["changes"]["headers"]["new"] == {**headers, "X-Api-Token": "(hidden)"}
 
 
 def test_a_check_exits_by_5_and_changes_nothing(

@@ -11,6 +11,7 @@ import pytest
 from onthedot import Onthedot
 from onthedot.call import IDEMPOTENCY_KEY
 from onthedot.cli import profiles
+from onthedot.cli.output import HIDDEN, without_secrets
 from tests.client.commands import Commands, Ran
 from tests.client.conftest import Server
 from tests.client.flaky import DROP, answer, flaky, problem
@@ -321,6 +322,21 @@ def test_a_key_of_one_s_own_is_sent(command: tuple[object, ...]) -> None:
         assert commands.run(*command, "--idempotency-key", "mine-7").code == 1
         assert commands.run(*command, "--idempotency-key", "two words").code == 2
     assert [asked.headers[IDEMPOTENCY_KEY] for asked in server.asked] == ["mine-7"]
+
+
+def test_colours_that_are_forced_make_no_terminal_to_ask_on() -> None:
+    with flaky() as server:
+        server.script = [answer(200, b'{"matched": 3, "cancelled": 0}')]
+        commands = Commands({"ONTHEDOT_URL": server.url, "FORCE_COLOR": "1"})
+        ran = commands.run("jobs", "cancel", "--user", "anna", given="y\n")
+    assert (ran.code, len(server.asked)) == (2, 1)
+    assert "terminal" in ran.err
+
+
+def test_headers_that_hold_a_secret_are_hidden_whatever_they_are_called() -> None:
+    secret = ["Authorization", "X-Api-Key", "api_token", "Cookie", "X-Client-Secret", "password"]
+    shown = without_secrets({**dict.fromkeys(secret, "sesame"), "X-Team": "billing"})
+    assert shown == {**dict.fromkeys(secret, HIDDEN), "X-Team": "billing"}
 
 
 class TestProfiles:

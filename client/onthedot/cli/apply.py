@@ -182,10 +182,17 @@ def _document(step: Step) -> dict[str, Any]:
         "action": step.action.value,
         "key": step.key,
         "changes": {
-            name: {"old": json.loads(_json(old)), "new": json.loads(_json(new))}
+            name: {"old": _plain(name, old), "new": _plain(name, new)}
             for name, (old, new) in step.changes.items()
         },
     }
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Make a value one of JSON, without credentials."""
+    if name == "headers" and isinstance(value, dict):
+        value = without_secrets(value)
+    return json.loads(_json(value))
 
 
 def _json(value: Any) -> str:

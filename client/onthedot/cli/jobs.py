@@ -273,7 +273,7 @@ def id_of(session: Session, job: str) -> int:
 
 def agreed(session: Session, question: str) -> None:
     """Ask on the terminal, and go on if the answer is yes; without one, --yes must be said."""
-    if not session.output.err.is_terminal:
+    if not session.output.can_ask:
         raise typer.BadParameter(f"{question} There is no terminal to ask on: say --yes.")
     if not typer.confirm(question, err=True):
         session.output.say("Nothing was done.")

@@ -155,7 +155,7 @@ def _progress(session: Session, lines: BinaryIO) -> Iterator[Callable[[int], Non
         DownloadColumn(),
         TimeRemainingColumn(),
         console=session.output.err,
-        disable=not session.output.err.is_terminal,
+        disable=not session.output.is_terminal,
     ) as progress:
         task = progress.add_task("import", total=total)
         yield lambda size: progress.advance(task, size)
