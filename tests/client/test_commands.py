@@ -333,6 +333,34 @@ def test_colours_that_are_forced_make_no_terminal_to_ask_on() -> None:
     assert "terminal" in ran.err
 
 
+@pytest.mark.parametrize("delay", ["4h1s", "PT4H1S", "pt4h1s", "14401"])
+def test_a_timer_takes_every_way_to_say_whole_seconds(delay: str) -> None:
+    with flaky() as server:
+        server.script = [answer(201), answer(201)]
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        assert commands.run("timers", "create", URL, "--in", delay).code == 0
+        if delay.isupper():
+            with Onthedot(server.url) as client:
+                client.timers.create(URL, delay=delay)
+    assert {json.loads(asked.body)["seconds"] for asked in server.asked} == {14_401}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("timers", "create", URL, "--in", "PT1.5S"),
+        ("timers", "create", URL, "--in", "P1X"),
+        ("timers", "create", URL, "--in", "9" * 400),
+        ("jobs", "create", URL, "--at", "+9999999999d"),
+        ("jobs", "create", URL, "--payload", "NaN"),
+        ("jobs", "create", URL, "--payload", r'"\ud800"'),
+    ],
+)
+def test_what_no_request_can_carry_is_refused(arguments: tuple[str, ...]) -> None:
+    ran = Commands({"ONTHEDOT_URL": "http://127.0.0.1:9"}).run(*arguments)
+    assert (ran.code, ran.out) == (2, ""), ran.err
+
+
 def test_headers_that_hold_a_secret_are_hidden_whatever_they_are_called() -> None:
     secret = ["Authorization", "X-Api-Key", "api_token", "Cookie", "X-Client-Secret", "password"]
     shown = without_secrets({**dict.fromkeys(secret, "sesame"), "X-Team": "billing"})

@@ -38,7 +38,7 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "refused by the server, or a check that was asked for failed",
+    ExitCode.FAILED: "refused by the server or at the prompt, or a check that was asked for failed",
     ExitCode.USAGE: "the command, an option or a file makes no sense",
     ExitCode.NOT_FOUND: "there is no such thing",
     ExitCode.UNREACHABLE: "the server cannot be reached, or does not answer now (429 and 5xx too)",
@@ -80,11 +80,14 @@ def code_of(error: OnthedotError) -> ExitCode:
             return ExitCode.FAILED
 
 
-def tell(output: Output, error: OnthedotError, *, server: str) -> None:
-    """Say what went wrong: the field, what is wrong with it, and what to do."""
+def tell(output: Output, error: OnthedotError, *, server: str, key: str | None = None) -> None:
+    """Say what went wrong: with which job, the field, what is wrong with it, and what to do."""
     if output.is_json:
-        print(json.dumps({"error": _document(error)}), file=sys.stderr)
+        told = _document(error) if key is None else {"key": key, **_document(error)}
+        print(json.dumps({"error": told}), file=sys.stderr)
         return
+    if key is not None:
+        output.say(f"{key}:")
     match error:
         case ProblemError(errors=(_, *_)):
             output.error(error.title or "The request was refused")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onthedot import wire
 from onthedot.cli import fields, listing, values
 from onthedot.cli.command import command
 from onthedot.cli.session import Session
@@ -15,10 +16,12 @@ Id = Annotated[int, typer.Argument(metavar="ID", help="The timer's id.")]
 
 
 def _whole_seconds(text: str) -> int:
-    seconds = values.duration(text)
-    if not isinstance(seconds, int):
-        raise typer.BadParameter("A timer counts whole seconds, like 4h1s; `jobs create` does not.")
-    return seconds
+    try:
+        return wire.whole_seconds(values.duration(text))  # type: ignore[arg-type]  # parts are refused
+    except ValueError:
+        raise typer.BadParameter(
+            "A timer counts whole seconds, like 4h1s; `jobs create` does not."
+        ) from None
 
 
 @command(group, "create", takes=(*fields.WEBHOOK, *fields.KEY))

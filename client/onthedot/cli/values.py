@@ -1,6 +1,7 @@
 """What people write on a command line, read: durations, instants, headers, labels, payloads."""
 
 import json
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,11 +92,16 @@ def payload(text: str) -> Payload:
 def as_json(text: str) -> Any:
     """Read JSON."""
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return sendable(json.loads(text))
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(
             f"Is not valid JSON ({error}); a text needs quotes: '\"hello\"'."
         ) from None
+
+
+def sendable(document: Any) -> Any:
+    """Answer a document as a request can carry it; raises ValueError or TypeError if none can."""
+    return json.loads(json.dumps(document, ensure_ascii=False, allow_nan=False).encode())
 
 
 def _pair(text: str, separator: str, form: str) -> tuple[str, str]:
@@ -106,9 +112,14 @@ def _pair(text: str, separator: str, form: str) -> tuple[str, str]:
 
 
 def _ahead(seconds: float) -> str:
-    instant = datetime.now(UTC) + timedelta(seconds=seconds)
+    try:
+        instant = datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        raise typer.BadParameter("There is no such instant; say one that is nearer.") from None
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _seconds(value: float) -> float | int:
+    if not math.isfinite(value):
+        raise typer.BadParameter("Is longer than any number says.")
     return int(value) if value.is_integer() else value
