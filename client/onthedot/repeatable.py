@@ -28,7 +28,8 @@ def may_be_put_twice(job: Mapping[str, Any]) -> bool:
         case "error":
             return False
     if _says(job, _RECURRING):
-        return not _says(job, _ENDING)
+        rule = str(job.get("rrule") or "").upper()
+        return not (_says(job, _ENDING) or "COUNT=" in rule or "UNTIL=" in rule)
     try:
         if job.get("run_at") is not None:
             return _instant(job["run_at"], job.get("timezone")) - datetime.now(UTC) >= SAFE_DELAY

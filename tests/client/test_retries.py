@@ -98,6 +98,7 @@ SENT_ONCE: list[Callable[[Onthedot], object]] = [
     lambda client: client.jobs.put("key", URL, run_at="soon"),
     lambda client: client.jobs.put("key", URL, cron="@daily", max_runs=1),
     lambda client: client.jobs.put("key", URL, every=60, ends_at="2031-01-01T00:00:00Z"),
+    lambda client: client.jobs.put("key", URL, rrule="FREQ=DAILY;COUNT=1"),
     lambda client: client.jobs.put("key", URL, cron="@daily", on_conflict="error"),
     lambda client: client.jobs.touch("key"),
     lambda client: client.schedules.delete("1"),
