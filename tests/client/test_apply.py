@@ -143,7 +143,10 @@ def test_what_was_changed_since_it_was_shown_is_not_pruned(
 def test_one_that_is_refused_does_not_keep_others_from_being_applied(
     commands: Commands, onthedot: Onthedot, name: str, tmp_path: Path
 ) -> None:
-    jobs = {f"{name}-bad": {"url": "gopher://x"}, f"{name}-good": {"url": URL, "every": 60}}
+    jobs = {
+        f"{name}-bad": {"url": "gopher://x", "every": 60},
+        f"{name}-good": {"url": URL, "every": 60},
+    }
     ran = commands.run("apply", "-f", write(tmp_path, name, jobs))
     assert ran.code == 1
     assert f"{name}-bad:\nError: " in ran.err
