@@ -17,7 +17,7 @@ WORDS = {
     "__aexit__": "__exit__",
     "__aiter__": "__iter__",
     "aclose": "close",
-    "aiter_lines": "iter_lines",
+    "aiter_bytes": "iter_bytes",
     "aread": "read",
     "asynccontextmanager": "contextmanager",
     "asynchronous": "synchronous",

@@ -10,7 +10,7 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name in {"typer", "rich", "yaml", "tomli_w"}:
             print(  # noqa: T201
-                f"The command line needs {missing.name}: pip install 'onthedot[cli]'",
+                f"The command line needs {missing.name}: pip install './client[cli]'",
                 file=sys.stderr,
             )
             sys.exit(1)

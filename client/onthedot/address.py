@@ -1,10 +1,28 @@
 """Where a server is, and how a client introduces itself."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import httpx
 
 from onthedot.version import VERSION
 
 USER_AGENT = f"onthedot-python/{VERSION}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What every request to one server has in common; the headers may hold a key."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    timeout: float
+
+
+def address(base_url: str, api_key: str | None, timeout: float) -> Address:
+    """Answer the address of a server; raises ValueError, which says the remedy, if it is none."""
+    # A path is joined by hand, which keeps what is quoted in it.
+    return Address(str(checked(base_url)).rstrip("/"), headers(api_key), timeout)
 
 
 def checked(base_url: str) -> httpx.URL:

@@ -42,13 +42,17 @@ def create(
     key: str | None = None,
 ) -> Call:
     """Describe a POST that creates: under an Idempotency-Key it may be sent again."""
-    key = str(uuid4()) if key is None else key
-    if not key or not all("!" <= letter <= "~" for letter in key):
-        raise ValueError("idempotency_key: must be visible ASCII characters, without spaces")
-    headers = {IDEMPOTENCY_KEY: key}
+    headers = {IDEMPOTENCY_KEY: str(uuid4()) if key is None else checked(key)}
     return Call(
         method="POST", path=path, body=body, lines=lines, headers=headers, is_repeatable=True
     )
+
+
+def checked(key: str) -> str:
+    """Answer an Idempotency-Key; raises ValueError, which says the remedy, if it is none."""
+    if not key or not all("!" <= letter <= "~" for letter in key):
+        raise ValueError("idempotency_key: must be visible ASCII characters, without spaces")
+    return key
 
 
 def change(

@@ -1,8 +1,8 @@
 """Every way a call ends that is no answer.
 
 OnthedotError
-├── UnreachableError           no connection, or none that held; nothing was answered
-│   └── NoAnswerError          the request was sent and may have been processed
+├── UnreachableError           no connection: nothing was sent
+├── NoAnswerError              the request was sent, and may have been processed
 ├── UnexpectedAnswerError      an answer that Onthedot does not give: a proxy's page, say
 ├── ProblemError               refused, and told why (RFC 9457)
 │   ├── InvalidRequestError    400, 413, 415, 422: names each field
@@ -31,10 +31,10 @@ class OnthedotError(Exception):
 
 
 class UnreachableError(OnthedotError):
-    """No answer came. Unless it is a NoAnswerError, no request was sent either."""
+    """There is no connection, so nothing was sent and nothing was done."""
 
 
-class NoAnswerError(UnreachableError):
+class NoAnswerError(OnthedotError):
     """The request was sent, and no answer came: it may have been processed."""
 
 

@@ -11,6 +11,7 @@ class EventReader:
     def __init__(self, last_event_id: str | None = None) -> None:
         self.last_event_id = last_event_id
         self.retry_seconds = 1.0
+        self._id = last_event_id
         self._type = ""
         self._data: list[str] = []
 
@@ -22,7 +23,7 @@ class EventReader:
         value = value.removeprefix(" ")
         match name:
             case "id":
-                self.last_event_id = value
+                self._id = value
             case "event":
                 self._type = value
             case "data":
@@ -33,9 +34,11 @@ class EventReader:
 
     def break_off(self) -> None:
         """Forget what was not complete when the connection broke."""
-        self._type, self._data = "", []
+        self._id, self._type, self._data = self.last_event_id, "", []
 
     def _complete(self) -> Event | None:
+        # Not before it is whole: who broke off within an event is to be told it again.
+        self.last_event_id = self._id
         kind, data = self._type, "\n".join(self._data)
         self.break_off()
         if not data:

@@ -363,7 +363,7 @@ class Readiness(Answer):
 class Event(Answer):
     """A change of a run or a job; of type `gap`: some were missed, read the history.
 
-    `id` is where to go on from: give it to `listen` as `last_event_id`.
+    `id` is where to go on from: give it to `events` as `last_event_id`.
     """
 
     id: str

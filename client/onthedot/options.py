@@ -90,7 +90,7 @@ class Webhook(Request, total=False):
 class TimerOptions(Webhook, total=False):
     """A timer but for its URL. The delay is of whole seconds, in one or several parts."""
 
-    delay: timedelta | int
+    delay: timedelta | int | str
     hours: int
     minutes: int
     seconds: int
@@ -106,7 +106,7 @@ class NewTimer(TimerOptions):
 class TimerChanges(Webhook, total=False):
     """What to change of a timer; a delay counts from now."""
 
-    delay: timedelta | int
+    delay: timedelta | int | str
     hours: int
     minutes: int
     seconds: int

@@ -35,7 +35,8 @@ class Webhook:
 class Verifier:
     """Verifies webhooks by a secret, or by several while one is being replaced by another.
 
-    Secrets are `whsec_` and base64, as the server answers them. Raises ValueError for others.
+    Secrets are `whsec_` and base64, as the server answers them, or that base64 alone, as other
+    libraries keep them. Raises ValueError for others.
     """
 
     def __init__(self, *secrets: str, tolerance: timedelta = TOLERANCE) -> None:
@@ -49,7 +50,6 @@ class Verifier:
 
         Give the body as it came, byte by byte: JSON that was parsed and written again differs.
         """
-        raw = body.encode() if isinstance(body, str) else body
         given = {name.lower(): value for name, value in headers.items()}
         message_id, timestamp, signatures = (
             given.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature")
@@ -57,8 +57,13 @@ class Verifier:
         if not (message_id and timestamp and signatures):
             raise WebhookError("It has no webhook-id, webhook-timestamp or webhook-signature.")
         sent_at = self._read_timestamp(timestamp)
-        expected = [_signature(key, message_id, timestamp, raw) for key in self._keys]
-        if not _any_matches(expected, signatures.split(" ")[:SIGNATURES_MAX]):
+        try:
+            raw = body.encode() if isinstance(body, str) else body
+            expected = [_signature(key, message_id, timestamp, raw) for key in self._keys]
+            is_genuine = _any_matches(expected, signatures.split(" ")[:SIGNATURES_MAX])
+        except UnicodeEncodeError:
+            raise WebhookError("A header or its body is no text that anybody signed.") from None
+        if not is_genuine:
             raise WebhookError("Its signature does not hold: another secret, or another body.")
         return Webhook(message_id, sent_at, raw)
 

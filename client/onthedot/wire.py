@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pydantic import TypeAdapter, ValidationError
+
+_DURATION: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 # Any JSON, or text by text: nobody's business but the caller's.
 _AS_THEY_ARE = frozenset({"payload", "headers", "labels", "json_subset"})
 
@@ -27,7 +30,7 @@ def timer(said: Mapping[str, Any]) -> dict[str, Any]:
     """Write a timer, whose delay is of whole seconds."""
     rest = dict(said)
     if "delay" in rest:
-        rest["seconds"] = rest.get("seconds", 0) + _whole_seconds(rest.pop("delay"))
+        rest["seconds"] = rest.get("seconds", 0) + whole_seconds(rest.pop("delay"))
     return fields(rest)
 
 
@@ -44,6 +47,18 @@ def filters(said: Mapping[str, Any]) -> dict[str, Any]:
 def instant(name: str, value: datetime | str) -> str:
     """Write an instant, to the microsecond."""
     return str(_write(name, value))
+
+
+def whole_seconds(delay: timedelta | int | str) -> int:
+    """Write the delay of a timer; raises ValueError, which says the remedy, for parts of one."""
+    try:
+        read = _DURATION.validate_python(delay) if isinstance(delay, str) else delay
+    except ValidationError:
+        raise ValueError(f"delay: {delay!r} is no duration; write it like PT4H1S") from None
+    seconds = _seconds(read) if isinstance(read, timedelta) else read
+    if not isinstance(seconds, int):
+        raise ValueError("delay: a timer counts whole seconds; jobs.create takes parts of one")  # noqa: TRY004
+    return seconds
 
 
 def _write(name: str, value: Any, *, may_be_local: bool = False) -> Any:
@@ -79,10 +94,3 @@ def _instant(name: str, value: datetime, *, may_be_local: bool) -> str:
 def _seconds(duration: timedelta) -> float | int:
     seconds = duration.total_seconds()
     return int(seconds) if seconds.is_integer() else seconds
-
-
-def _whole_seconds(delay: timedelta | int) -> int:
-    seconds = _seconds(delay) if isinstance(delay, timedelta) else delay
-    if not isinstance(seconds, int):
-        raise ValueError("delay: a timer counts whole seconds; jobs.create takes parts of one")  # noqa: TRY004
-    return seconds

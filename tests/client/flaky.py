@@ -51,6 +51,7 @@ class Flaky(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.script: list[bytes] = []
         self.asked: list[Asked] = []
+        self.closes_after: int | None = None  # nobody can connect after so many requests
 
     @property
     def url(self) -> str:
@@ -77,6 +78,9 @@ class _Connection(socketserver.StreamRequestHandler):
             body = self.rfile.read(int(headers.get("content-length", 0)))
             self.server.asked.append(Asked(monotonic(), line, headers, body))
             said = self.server.script.pop(0) if self.server.script else DROP
+            if len(self.server.asked) == self.server.closes_after:
+                self.server.server_close()
+                said = Broken(said)
             self.wfile.write(said)
             if isinstance(said, Broken):
                 return

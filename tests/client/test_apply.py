@@ -1,6 +1,7 @@
 """`onthedot apply`: what was applied is as it should be, and what others made is left alone."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -14,9 +15,11 @@ from onthedot import Onthedot
 from onthedot.cli import manifest
 from onthedot.cli.plan import differences
 from tests.client.commands import Commands, Ran
+from tests.client.flaky import answer, flaky, problem
 from tests.eventually import eventually
 from tests.receiver import Receiver
 
+NO_JOBS = b'{"data": [], "next_cursor": null}'
 URL = "https://example.com/hook"
 JOBS: list[dict[str, Any]] = [
     {"cron": "0 9 * * MON-FRI", "timezone": "Europe/Paris"},
@@ -30,9 +33,8 @@ JOBS: list[dict[str, Any]] = [
     {"run_at": "2031-01-01T00:00:00.5+01:00"},
     {"run_at": "2031-07-01T18:00", "timezone": "Europe/Paris"},
     {"run_at": "2031-10-26T02:30", "timezone": "Europe/Paris", "dst": {"fold": "second"}},
-    {"delay": "2h"},
-    {"delay": 7200.5, "retry": "none"},
-    {"delay": "P1D", "retry": "standard"},
+    {"every": 7200.5, "retry": "none"},
+    {"every": "P1D", "retry": "standard"},
     {"every": 3600, "retry": [0, "PT5S", 60]},
     {"every": 3600, "retry": {"max_attempts": 3, "base": "PT10S", "jitter": 0}},
     {"every": 3600, "retry": {"max_age": "PT1H", "factor": 2, "backoff": "exponential"}},
@@ -77,7 +79,6 @@ def test_what_was_applied_is_as_it_should_be(commands: Commands, name: str, tmp_
         {"jitter": 5},
         {"cron": "@daily", "every": None},
         {"run_at": "2031-01-01T00:00:00Z", "every": None},
-        {"delay": 60, "every": None},
         {"payload": {"a": 1}},
         {"payload": False},
         {"headers": {"a": "b"}},
@@ -142,12 +143,25 @@ def test_what_was_changed_since_it_was_shown_is_not_pruned(
 def test_one_that_is_refused_does_not_keep_others_from_being_applied(
     commands: Commands, onthedot: Onthedot, name: str, tmp_path: Path
 ) -> None:
-    jobs = {f"{name}-bad": {"url": "gopher://x"}, f"{name}-good": {"url": URL, "every": 60}}
+    jobs = {
+        f"{name}-bad": {"url": "gopher://x", "every": 60},
+        f"{name}-good": {"url": URL, "every": 60},
+    }
     ran = commands.run("apply", "-f", write(tmp_path, name, jobs))
     assert ran.code == 1
     assert f"{name}-bad:\nError: " in ran.err
     assert "  url: Must be" in ran.err
     assert onthedot.jobs.get_by_key(f"{name}-good").every == 60
+
+
+def test_no_secret_of_a_header_is_shown_in_json_either(tmp_path: Path) -> None:
+    headers = {"X-Api-Token": "sesame", "X-Team": "billing"}
+    file = write(tmp_path, "a", {"b": {"url": URL, "headers": headers}})
+    with flaky() as server:
+        server.script = [answer(200, NO_JOBS), problem(404, "job_not_found")]
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        ran = commands.run("apply", "-f", file, "--dry-run", "--json")
+    assert ran.document["changes"]["headers"]["new"] == {**headers, "X-Api-Token": "(hidden)"}
 
 
 def test_a_check_exits_by_5_and_changes_nothing(
@@ -162,7 +176,9 @@ def test_a_check_exits_by_5_and_changes_nothing(
 async def test_what_has_run_is_not_run_again_and_what_was_ended_is_made_again(
     commands: Commands, onthedot: Onthedot, receiver: Receiver, name: str, tmp_path: Path
 ) -> None:
-    jobs = {f"{name}-once": {"url": receiver.url()}, f"{name}-ended": {"url": URL, "every": 60}}
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    once = {"url": receiver.url(), "run_at": soon}
+    jobs = {f"{name}-once": once, f"{name}-ended": {"url": URL, "every": 60}}
     file = write(tmp_path, name, jobs)
     assert commands.run("apply", "-f", file).code == 0
 
@@ -174,7 +190,58 @@ async def test_what_has_run_is_not_run_again_and_what_was_ended_is_made_again(
     ran = commands.run("apply", "-f", file, "--prune", "--yes", "--json")
     assert actions(ran) == {f"{name}-once": "keep", f"{name}-ended": "create"}
     assert onthedot.jobs.get_by_key(f"{name}-ended").state == "active"
+    jobs = {f"{name}-once": {**once, "timeout": 3}, f"{name}-absent": once}
+    ran = commands.run("apply", "-f", write(tmp_path, name, jobs), "--json")
+    assert set(actions(ran).values()) == {"past"}
+    assert commands.run("apply", "-f", file, "--check").code == 0
     assert len(receiver.calls) == 1
+
+
+def test_an_interval_that_has_not_changed_counts_on_from_where_it_did(
+    commands: Commands, onthedot: Onthedot, name: str, tmp_path: Path
+) -> None:
+    anchor = datetime(2025, 1, 1, 0, 0, 7, tzinfo=UTC)
+    labels = {"onthedot/namespace": name}
+    onthedot.jobs.put(name, URL, every=3_600, anchor=anchor, labels=labels)
+    file = write(tmp_path, name, {name: {"url": URL, "every": 3_600, "timeout": 3}})
+    assert commands.run("apply", "-f", file).code == 0
+    job = onthedot.jobs.get_by_key(name)
+    assert (job.anchor, job.timeout) == (anchor, 3)
+    file = write(tmp_path, name, {name: {"url": URL, "every": 60, "timeout": 3}})
+    assert commands.run("apply", "-f", file).code == 0
+    assert onthedot.jobs.get_by_key(name).anchor != anchor
+
+
+def test_what_is_refused_is_named_in_json_and_the_worst_exit_code_counts(tmp_path: Path) -> None:
+    jobs = {key: {"url": URL, "every": 60} for key in "abc"}
+    missing = [problem(404, "job_not_found")] * 3
+    with flaky() as server:
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        apply = ("apply", "-f", write(tmp_path, "n", jobs), "--json")
+        server.script = [
+            *(answer(200, NO_JOBS), *missing),
+            problem(429, "too_many_requests", retry_after="3600"),
+            problem(500, "internal"),
+            problem(409, "conflict"),
+        ]
+        ran = commands.run(*apply)
+    told = [json.loads(line)["error"] for line in ran.err.splitlines() if line.startswith("{")]
+    assert [(each["key"], each["code"]) for each in told] == [
+        *(("a", "too_many_requests"), ("b", "internal"), ("c", "conflict")),
+    ]
+    assert ran.code == 4
+
+
+def test_an_apply_stops_where_there_is_no_server_any_more(tmp_path: Path) -> None:
+    jobs = {key: {"url": URL, "every": 60} for key in "abc"}
+    with flaky() as server:
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        server.script = [answer(200, NO_JOBS), *[problem(404, "job_not_found")] * 3]
+        server.closes_after = 4
+        ran = commands.run("apply", "-f", write(tmp_path, "n", jobs), "--json")
+    told = [json.loads(line)["error"] for line in ran.err.splitlines() if line.startswith("{")]
+    assert [(each["key"], each["code"]) for each in told] == [("a", "unreachable")]
+    assert (ran.code, "0 of 3" in ran.err) == (4, True)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +257,26 @@ async def test_what_has_run_is_not_run_again_and_what_was_ended_is_made_again(
         ("namespace: a\njobs: {b: {url: u, key: c}}", "jobs.b.key"),
         ("namespace: a\njobs: {'b c': {url: u}}", "jobs.b c"),
         ("namespace: a\njobs: {b: {url: u, every: soon}}", "jobs.b.every"),
+        ("namespace: a\njobs: {b: {url: u}}", "jobs.b: must say when"),
+        ("namespace: a\njobs: {b: {url: u, delay: 5}}", "say run_at"),
+        ("namespace: a\njobs: {b: {url: u, every: 60, on_conflict: keep}}", "jobs.b.on_conflict"),
+        ("namespace: a\njobs: {b: {url: u, evry: 60}}", "jobs.b.evry: is unknown"),
+        ("namespace: a\ndefaults: {timeuot: 60}", "defaults.timeuot: is unknown"),
+        ("namespace: a\njobs: {b: {url: u, cron: '@daily', dst: skip}}", "jobs.b.dst"),
+        ("namespace: a\njobs: {..: {url: u, every: 60}}", "jobs..."),
+        ("namespace: a\njobs: {b: {url: u, every: 60, payload: 1e999}}", "Out of range"),
+        ("namespace: a\njobs: {b: {url: u, every: 60, payload: &a [*a]}}", "Circular"),
+        ("namespace: a\njobs: {b: {url: u, every: 60, payload: !!binary aGk=}}", "not JSON"),
+        ("namespace: a\njobs: {b: {url: u, every: 60, payload: {[1]: 2}}}", "unhashable"),
+        (
+            "namespace: a\njobs: {b: {url: u, run_at: 0001-01-01T00:00, timezone: Asia/Tokyo}}",
+            "jobs.b.run_at",
+        ),
         ("namespace: a\njobs: {b: {url: u, rrule: 'FREQ=DAILY;COUNT=3'}}", "max_runs"),
-        ("namespace: a\njobs: {b: {url: u, labels: {onthedot/namespace: c}}}", "namespace"),
+        (
+            "namespace: a\njobs: {b: {url: u, every: 60, labels: {onthedot/namespace: c}}}",
+            "namespace",
+        ),
         ("namespace: a\njobs:\n  b: {url: u}\n  b: {url: v}", "comes twice"),
         (
             "namespace: a\njobs: {b: {url: u, run_at: 2031-03-30T02:30, timezone: Europe/Paris}}",
@@ -218,6 +303,7 @@ def test_yaml_means_what_it_says(tmp_path: Path) -> None:
         "jobs:\n"
         "  b:\n"
         "    url: u\n"
+        "    every: 60\n"
         "    payload: {country: no, time: 12:30:00, day: 2031-01-01, n: 1e3, t: true, x: null}\n"
     )
     assert manifest.read(file).jobs["b"]["payload"] == {
@@ -240,6 +326,8 @@ def test_yaml_means_what_it_says(tmp_path: Path) -> None:
 )
 def test_a_file_in_json_is_read_as_json(payload: Any) -> None:
     with NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump({"namespace": "a", "jobs": {"b": {"url": "u", "payload": payload}}}, file)
+        json.dump(
+            {"namespace": "a", "jobs": {"b": {"url": "u", "every": 1, "payload": payload}}}, file
+        )
         file.flush()
         assert manifest.read(Path(file.name)).jobs["b"]["payload"] == payload

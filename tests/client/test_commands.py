@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from onthedot import Onthedot
+from onthedot.call import IDEMPOTENCY_KEY
 from onthedot.cli import profiles
+from onthedot.cli.output import HIDDEN, without_secrets
 from tests.client.commands import Commands, Ran
 from tests.client.conftest import Server
-from tests.client.flaky import answer, flaky, problem
+from tests.client.flaky import DROP, answer, flaky, problem
 from tests.eventually import eventually
 from tests.processes import free_port
 from tests.receiver import Receiver
@@ -244,8 +247,7 @@ def test_an_import_goes_in_pieces_and_names_the_line(
 def test_what_makes_no_sense_exits_by_2_and_says_why(
     arguments: tuple[str, ...], said: str, commands: Commands
 ) -> None:
-    variables = {} if "--profile" not in arguments else {"ONTHEDOT_URL": ""}
-    ran = commands.run(*arguments, **variables)
+    ran = commands.run(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in " ".join(ran.err.replace("│", " ").split())
 
@@ -272,6 +274,97 @@ def test_nobody_there_exits_by_4_and_says_what_to_do(commands: Commands) -> None
         server.script = [problem(500, "internal", x_request_id="req-9")]
         ran = commands.run("jobs", "pause", 1, ONTHEDOT_URL=server.url)
         assert (ran.code, ran.err) == (4, "Error: Because.\n  request: req-9\n")
+
+
+def test_a_lost_answer_is_told_from_a_server_that_is_not_there() -> None:
+    with flaky() as server:
+        server.script = [DROP, problem(429, "too_many_requests", retry_after="3600")]
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        ran = commands.run("jobs", "pause", 1, "--json")
+        # Sent again, and refused for long: a script is to come back later.
+        assert (ran.code, json.loads(ran.err)["error"]["code"]) == (4, "too_many_requests")
+        server.script = [DROP]
+        ran = commands.run("jobs", "touch", "a", "--json")
+        assert (ran.code, json.loads(ran.err)["error"]["code"]) == (4, "no_answer")
+        server.script = [DROP]
+        ran = commands.run("jobs", "touch", "a")
+        assert "may have been processed" in ran.err
+        assert "before you send it again" in ran.err
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    ran = commands.run("jobs", "touch", "a", "--json", "--server", nowhere)
+    assert (ran.code, json.loads(ran.err)["error"]["code"]) == (4, "unreachable")
+
+
+def test_an_import_whose_answer_was_lost_says_the_key_to_go_on_by(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.ndjson"
+    file.write_text(f'\n{{"url": "{URL}", "payload": "\u2028"}}\n')
+    with flaky() as server:
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        server.script = [DROP] * 4
+        ran = commands.run("import", file, "--from-line", 2)
+        assert (ran.code, ran.out) == (4, "")
+        assert "Whether lines 2 to 2 were taken is unknown" in ran.err
+        found = re.search(r"go on by (--from-line 2 --idempotency-key \S+)\.$", ran.err.strip())
+        assert found is not None, ran.err
+        server.script = [answer(200, b'{"created": 1, "replaced": 0}')]
+        assert commands.json("import", file, *found[1].split())["created"] == 1
+    assert len({(asked.headers[IDEMPOTENCY_KEY], asked.body) for asked in server.asked}) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("jobs", "create", URL), ("timers", "create", URL, "--in", 60), ("jobs", "trigger", 1)],
+)
+def test_a_key_of_one_s_own_is_sent(command: tuple[object, ...]) -> None:
+    with flaky() as server:
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        server.script = [problem(403, "forbidden")]
+        assert commands.run(*command, "--idempotency-key", "mine-7").code == 1
+        assert commands.run(*command, "--idempotency-key", "two words").code == 2
+    assert [asked.headers[IDEMPOTENCY_KEY] for asked in server.asked] == ["mine-7"]
+
+
+def test_colours_that_are_forced_make_no_terminal_to_ask_on() -> None:
+    with flaky() as server:
+        server.script = [answer(200, b'{"matched": 3, "cancelled": 0}')]
+        commands = Commands({"ONTHEDOT_URL": server.url, "FORCE_COLOR": "1"})
+        ran = commands.run("jobs", "cancel", "--user", "anna", given="y\n")
+    assert (ran.code, len(server.asked)) == (2, 1)
+    assert "terminal" in ran.err
+
+
+@pytest.mark.parametrize("delay", ["4h1s", "PT4H1S", "pt4h1s", "14401"])
+def test_a_timer_takes_every_way_to_say_whole_seconds(delay: str) -> None:
+    with flaky() as server:
+        server.script = [answer(201), answer(201)]
+        commands = Commands({"ONTHEDOT_URL": server.url})
+        assert commands.run("timers", "create", URL, "--in", delay).code == 0
+        if delay.isupper():
+            with Onthedot(server.url) as client:
+                client.timers.create(URL, delay=delay)
+    assert {json.loads(asked.body)["seconds"] for asked in server.asked} == {14_401}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("timers", "create", URL, "--in", "PT1.5S"),
+        ("timers", "create", URL, "--in", "P1X"),
+        ("timers", "create", URL, "--in", "9" * 400),
+        ("jobs", "create", URL, "--at", "+9999999999d"),
+        ("jobs", "create", URL, "--payload", "NaN"),
+        ("jobs", "create", URL, "--payload", r'"\ud800"'),
+    ],
+)
+def test_what_no_request_can_carry_is_refused(arguments: tuple[str, ...]) -> None:
+    ran = Commands({"ONTHEDOT_URL": "http://127.0.0.1:9"}).run(*arguments)
+    assert (ran.code, ran.out) == (2, ""), ran.err
+
+
+def test_headers_that_hold_a_secret_are_hidden_whatever_they_are_called() -> None:
+    secret = ["Authorization", "X-Api-Key", "api_token", "Cookie", "X-Client-Secret", "password"]
+    shown = without_secrets({**dict.fromkeys(secret, "sesame"), "X-Team": "billing"})
+    assert shown == {**dict.fromkeys(secret, HIDDEN), "X-Team": "billing"}
 
 
 class TestProfiles:
@@ -321,6 +414,27 @@ class TestProfiles:
             assert not [asked for asked in other.asked if "authorization" in asked.headers], (
                 "the key of one server went to another"
             )
+
+    def test_a_profile_that_is_said_goes_before_the_environment_with_its_key(
+        self, tmp_path: Path
+    ) -> None:
+        settings = {"XDG_CONFIG_HOME": str(tmp_path)}
+        with flaky() as server, flaky() as other:
+            there = {"ONTHEDOT_URL": other.url, "ONTHEDOT_API_KEY": "of-environment"}
+            commands = Commands({**settings, **there})
+            commands.run("profile", "set", "kept", "--url", server.url, "--key", given="of-it\n")
+            commands.run("profile", "set", "bare", "--url", server.url)
+            server.script = [answer(200)] * 4
+            other.script = [answer(200)]
+            get = ("timers", "get", 1)
+            assert commands.run(*get, "--profile", "kept").code == 0
+            assert commands.run("--profile", "bare", *get).code == 0
+            assert commands.run(*get, "--profile", "kept", "--api-key", "said").code == 0
+            assert commands.run(*get, "--profile", "kept", "--server", other.url).code == 0
+        assert [asked.headers.get("authorization") for asked in server.asked] == [
+            *("Bearer of-it", None, "Bearer said"),
+        ]
+        assert [asked.headers.get("authorization") for asked in other.asked] == [None]
 
     def test_a_changed_address_forgets_the_key(self, commands: Commands) -> None:
         commands.run("profile", "set", "a", "--url", "https://a.example", "--key", given="k\n")

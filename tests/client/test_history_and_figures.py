@@ -1,6 +1,7 @@
 """Dead letters, schedules, figures and events, from the real handler and executor."""
 
 import asyncio
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from onthedot import AsyncOnthedot, NoAnswerError, NotFoundError, Onthedot, UnavailableError
 from onthedot.models import DeadLetter, Event
 from tests.client.conftest import Server
-from tests.client.flaky import Broken, answer, flaky
+from tests.client.flaky import Broken, Flaky, answer, flaky
 from tests.eventually import eventually
 from tests.proxy import CuttingProxy
 from tests.receiver import Receiver
@@ -145,7 +146,7 @@ async def test_events_are_heard_and_go_on_after_a_break(server: Server) -> None:
         job = await client.jobs.create(URL, every=HOUR)
 
         async def listen() -> None:
-            async for event in listener.listen(job_id=job.id):
+            async for event in listener.events(job_id=job.id):
                 heard.append(event)  # noqa: PERF401  # for others to see, one by one
 
         async def stir() -> None:
@@ -184,7 +185,7 @@ def test_code_that_waits_hears_events_too(onthedot: Onthedot, server: Server) ->
     thread = threading.Thread(target=move)
     thread.start()
     try:
-        event = next(onthedot.listen(job_id=job.id, types=["job.paused"]))
+        event = next(onthedot.events(job_id=job.id, types=["job.paused"]))
     finally:
         has_heard.set()
         thread.join()
@@ -195,7 +196,42 @@ def test_who_may_not_listen_is_told() -> None:
     with flaky() as server, Onthedot(server.url, retries=0) as client:
         server.script = [answer(503, b"")]
         with pytest.raises(UnavailableError):
-            next(client.listen())
+            next(client.events())
+
+
+async def test_an_event_during_which_the_connection_breaks_is_asked_for_again() -> None:
+    first = b'retry: 1\nid: 1\nevent: a\ndata: {"job_id": 7}\n\nid: 2\nevent: b\nda'
+    again = b'id: 2\nevent: b\ndata: {"job_id": 7}\n\nid: 3\n\n'
+    with flaky() as server:
+        server.script = [
+            Broken(answer(200, first + b"cut off here")[:-12]),
+            Broken(answer(200, again + b"cut off here")[:-12]),
+            Broken(answer(200, b"")),
+        ]
+        async with AsyncOnthedot(server.url, retries=0) as client, asyncio.timeout(20):
+            events = client.events()
+            assert [(await anext(events)).id for _ in range(2)] == ["1", "2"]
+            listening = asyncio.ensure_future(anext(events))
+            await eventually(lambda: has_asked(server, 3))
+            listening.cancel()
+    places = [asked.headers.get("last-event-id") for asked in server.asked]
+    assert places[:3] == [None, "1", "3"]
+
+
+def has_asked(server: Flaky, count: int) -> None:
+    assert len(server.asked) >= count
+
+
+def test_only_a_line_feed_ends_a_line() -> None:
+    """JSON may hold what Unicode breaks lines at: U+0085, U+2028 and U+2029."""
+    breaks = "\u0085 \u2028 \u2029 \x0b"
+    with flaky() as server, Onthedot(server.url) as client:
+        line = json.dumps({"url": URL, "payload": breaks}, ensure_ascii=False)
+        server.script = [answer(200, f"{line}\r\n{line}\n{line}".encode())]
+        assert [job["payload"] for job in client.jobs.export()] == [breaks] * 3
+        event = json.dumps({"job_id": 7, "detail": breaks}, ensure_ascii=False)
+        server.script = [answer(200, f"id: 1\r\nevent: a\r\ndata: {event}\r\n\r\n".encode())]
+        assert next(client.events()).job_id == 7
 
 
 def test_an_export_that_breaks_off_is_not_taken_for_complete() -> None:

@@ -86,4 +86,4 @@ def test_without_the_command_line_s_libraries_it_says_what_to_install(
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "The command line needs typer: pip install 'onthedot[cli]'\n"
+    assert done.stderr == "The command line needs typer: pip install './client[cli]'\n"

@@ -227,11 +227,13 @@ def test_a_reader_that_leaves_ends_a_command_in_silence(
 ) -> None:
     long = {"url": f"{URL}/{'x' * 1_500}", "delay": 3_600, "user": name}
     onthedot.jobs.create_batch([long] * 100)  # type: ignore[list-item]
-    command = f'"{sys.executable}" -m onthedot jobs list --user {name} --all --json | head -1'
-    shell = Terminal("/bin/bash", ["-c", f"{command}; echo ${{PIPESTATUS[0]}}"], commands.variables)
-    assert shell.ends() == 0
-    assert shell.text.splitlines()[-1] == "141"
-    assert "Traceback" not in shell.text
+    for form in ("--json", ""):
+        command = f'"{sys.executable}" -m onthedot jobs list --user {name} --all {form} | head -1'
+        script = f"{command}; echo ${{PIPESTATUS[0]}}"
+        shell = Terminal("/bin/bash", ["-c", script], commands.variables)
+        assert shell.ends() == 0
+        assert shell.text.splitlines()[-1] == "141", form
+        assert "Traceback" not in shell.text
     onthedot.jobs.cancel(user=name)
 
 

@@ -66,6 +66,8 @@ def test_during_a_rotation_either_secret_will_do() -> None:
         ("webhook-signature", "v1", "does not hold"),
         ("webhook-signature", "v2,{signature}", "does not hold"),
         ("webhook-signature", "v1,ü", "does not hold"),
+        ("webhook-signature", "v1,\udcff", "no text"),
+        ("webhook-id", "run_\udcff", "no text"),
         ("webhook-signature", "", "has no"),
         ("webhook-timestamp", "soon", "whole number"),
         ("webhook-timestamp", "1e9", "whole number"),
@@ -91,6 +93,16 @@ def test_another_body_or_another_secret_does_not_verify() -> None:
         Verifier(NEW).verify(headers, BODY)
     with pytest.raises(WebhookError):
         Verifier(OLD).verify({}, BODY)
+
+
+def test_a_body_that_is_no_text_does_not_verify() -> None:
+    with pytest.raises(WebhookError, match="no text"):
+        Verifier(OLD).verify(Verifier(OLD).sign(ID, BODY), "\udcff")
+
+
+def test_a_secret_is_taken_without_its_prefix_as_the_reference_takes_it() -> None:
+    bare = OLD.removeprefix("whsec_")
+    assert Verifier(bare).verify(signed_by_the_reference(bare), BODY).id == ID
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])

@@ -10,9 +10,10 @@ from typing import Self
 import httpx
 
 from onthedot import call, wire
-from onthedot.address import checked, headers
+from onthedot.address import address
 from onthedot.asynchronous.history import AsyncDeadLetters, AsyncExecutions
 from onthedot.asynchronous.jobs import AsyncJobs
+from onthedot.asynchronous.lines import lines
 from onthedot.asynchronous.schedules import AsyncSchedules
 from onthedot.asynchronous.timers import AsyncTimers
 from onthedot.asynchronous.transport import AsyncTransport
@@ -40,7 +41,8 @@ class AsyncOnthedot:
 
     `timeout` is in seconds, for connecting and for each wait for an answer. `retries` says how
     often a request is sent again, only where that is safe. `http` is a client of your own, for
-    proxies or certificates; its base URL and headers are left as they are, but for ours.
+    proxies or certificates: it stays as it is, is told the address, key and timeout with each
+    request, and is yours to close.
     """
 
     def __init__(
@@ -52,12 +54,9 @@ class AsyncOnthedot:
         retries: int | Retries = 3,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        if http is None:
-            http = httpx.AsyncClient(timeout=timeout)
-        http.base_url = checked(base_url)
-        http.headers.update(headers(api_key))
+        place = address(base_url, api_key, timeout)
         policy = retries if isinstance(retries, Retries) else Retries(most=retries)
-        self._transport = AsyncTransport(http, policy)
+        self._transport = AsyncTransport(http, place, policy)
         self.timers = AsyncTimers(self._transport)
         self.jobs = AsyncJobs(self._transport)
         self.executions = AsyncExecutions(self._transport)
@@ -76,7 +75,7 @@ class AsyncOnthedot:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, but for those of a client of your own."""
         await self._transport.close()
 
     async def stats(
@@ -125,7 +124,7 @@ class AsyncOnthedot:
         path = f"/applications/{application_id}/signing-secret/rotate"
         return await self._transport.fetch(call.change("POST", path, body=body), SigningSecret)
 
-    async def listen(
+    async def events(
         self,
         *,
         types: Sequence[str] = (),
@@ -151,23 +150,15 @@ class AsyncOnthedot:
             try:
                 async with self._transport.stream(listening, timeout=silence) as response:
                     has_listened = True
-                    async for line in _lines(response):
+                    async for line in lines(response, broken="The events broke off"):
                         failed = 0
                         event = reader.read(line)
                         if event is not None:
                             yield event
-            except (UnreachableError, UnavailableError):
+            except (UnreachableError, NoAnswerError, UnavailableError):
                 if not has_listened:
                     raise
             reader.break_off()
             failed += 1
             wait = min(RECONNECT_SECONDS_MAX, reader.retry_seconds * 2 ** min(failed - 1, 10))
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients
-
-
-async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    try:
-        async for line in response.aiter_lines():
-            yield line
-    except httpx.RequestError as error:
-        raise NoAnswerError(f"The events broke off: {error}") from error

@@ -4,12 +4,10 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
-import httpx
-
 from onthedot import call, wire
+from onthedot.asynchronous.lines import lines
 from onthedot.asynchronous.pages import AsyncPages
 from onthedot.asynchronous.transport import AsyncTransport
-from onthedot.errors import NoAnswerError
 from onthedot.models import (
     Batch,
     Cancelled,
@@ -130,8 +128,11 @@ class AsyncJobs:
         return await self._move(f"/jobs/{job_id}/resume")
 
     async def touch(self, key: str) -> Job:
-        """Restart the delay of a job: it is called unless it is touched again in time."""
-        return await self._move(f"{call.by_key(key)}/touch")
+        """Restart the delay of a job: it is called unless it is touched again in time.
+
+        Never retried once it was sent: the second would restart what has begun since the first.
+        """
+        return await self._transport.fetch(call.change("POST", f"{call.by_key(key)}/touch"), Job)
 
     async def trigger(self, job_id: int, *, idempotency_key: str | None = None) -> Triggered:
         """Call a job now, beside its plan."""
@@ -183,12 +184,9 @@ class AsyncJobs:
     async def export_lines(self) -> AsyncIterator[str]:
         """Go through the same as it is written: a line of JSON each, as `import_` takes it."""
         async with self._transport.stream(call.read("/jobs/export")) as response:
-            try:
-                async for line in response.aiter_lines():
-                    if line:
-                        yield line
-            except httpx.RequestError as error:
-                raise NoAnswerError("The export broke off: it is not complete.") from error
+            async for line in lines(response, broken="The export broke off, it is not complete"):
+                if line:
+                    yield line
 
     async def import_(
         self,
@@ -200,9 +198,9 @@ class AsyncJobs:
 
         A job is a mapping, or a line of an export.
         """
-        lines = b"\n".join(_line(job) for job in jobs)
+        written = b"\n".join(_line(job) for job in jobs)
         return await self._transport.fetch(
-            call.create("/jobs/import", lines=lines, key=idempotency_key), Imported
+            call.create("/jobs/import", lines=written, key=idempotency_key), Imported
         )
 
     def executions(

@@ -71,5 +71,11 @@ class AsyncSchedules:
         )
 
     async def delete(self, job_id: str) -> Schedule:
-        """End a schedule; answer what it was."""
-        return await self._transport.fetch(call.change("DELETE", f"/schedules/{job_id}"), Schedule)
+        """End a schedule; answer what it was.
+
+        Never retried once it was sent: the second would be told that there is none.
+        """
+        path = f"/schedules/{job_id}"
+        return await self._transport.fetch(
+            call.change("DELETE", path, is_repeatable=False), Schedule
+        )

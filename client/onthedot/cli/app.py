@@ -51,8 +51,8 @@ def _root(
     """Have URLs called at the right moment, once: the command line of Onthedot.
 
     Results go to stdout, all else to stderr. Every command takes --json and the options of the
-    connection, which may also stand first. A server is named by --server, ONTHEDOT_URL or a
-    profile, a key by --api-key, ONTHEDOT_API_KEY or the profile.
+    connection, which may also stand first. A server is named by --server, --profile, ONTHEDOT_URL,
+    or the profile in use; a key by --api-key, --profile, ONTHEDOT_API_KEY, or that profile.
     """
 
 

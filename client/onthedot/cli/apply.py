@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +15,9 @@ from onthedot.cli.exits import ExitCode, code_of, tell
 from onthedot.cli.jobs import agreed
 from onthedot.cli.manifest import NAMESPACE_LABEL, Manifest
 from onthedot.cli.output import instant, printable, without_secrets
-from onthedot.cli.plan import Action, Step, steps
+from onthedot.cli.plan import Action, Step, body, steps
 from onthedot.cli.session import Session
-from onthedot.errors import NotFoundError, OnthedotError
+from onthedot.errors import NotFoundError, OnthedotError, UnreachableError
 from onthedot.models import Job
 
 SHOWN_CHARACTERS_MAX = 120
@@ -57,14 +57,15 @@ def apply(
     """Make the jobs of a namespace those of a file, by their keys; show the difference first.
 
     Each job gets the label onthedot/namespace. Only what carries it is ever pruned, and only if
-    it is still as it was shown.
+    it is still as it was shown. A run_at that is past calls nothing: such a job is left alone.
+    Where some are refused, the others are done, and the exit code is the highest of all.
     """
     wanted = manifest.read(file)
     present = _present(session, wanted)
     _refuse_strangers(present, wanted, adopts=adopts)
-    plan = steps(wanted.jobs, present, prunes=prunes)
+    plan = steps(wanted.jobs, present, prunes=prunes, now=datetime.now(UTC))
     _show(session, plan)
-    changes = [step for step in plan if step.action is not Action.KEEP]
+    changes = [step for step in plan if step.action in _SIGNS]
     if is_dry_run or is_check:
         if changes and is_check:
             raise typer.Exit(ExitCode.DIFFERS)
@@ -105,23 +106,23 @@ def _refuse_strangers(present: dict[str, Job], wanted: Manifest, *, adopts: bool
 
 
 def _carry_out(session: Session, changes: Sequence[Step], wanted: Manifest) -> None:
-    """Do each step; one that is refused does not keep the others from being done."""
+    """Do each step; one that is refused does not keep the others from being done.
+
+    Where there is no server any more, the others are not tried.
+    """
     worst = ExitCode.OK
-    for step in changes:
+    for done, step in enumerate(changes):
         try:
             if step.action is Action.PRUNE and step.job is not None:
                 session.client.jobs.delete(step.job.id, version=step.job.version)
             else:
-                session.client.jobs.put(step.key, **wanted.jobs[step.key])
-        except (OnthedotError, ValueError) as error:
-            worst = ExitCode.FAILED
-            if not session.output.is_json:
-                session.output.say(f"{step.key}:")
-            if isinstance(error, OnthedotError):
-                worst = code_of(error)
-                tell(session.output, error, server=session.server)
-            else:
-                session.output.error(str(error))
+                session.client.jobs.put(step.key, **body(step, wanted.jobs[step.key]))
+        except OnthedotError as error:
+            worst = max(worst, code_of(error))
+            tell(session.output, error, server=session.server, key=step.key)
+            if isinstance(error, UnreachableError):
+                session.output.say(f"{done} of {len(changes)} were tried; apply it again.")
+                break
     if worst is not ExitCode.OK:
         raise typer.Exit(worst)
     if changes and not session.output.is_json:
@@ -135,7 +136,7 @@ def _show(session: Session, plan: Sequence[Step]) -> None:
             output.document(_document(step))
         return
     for step in plan:
-        if step.action is Action.KEEP:
+        if step.action not in _SIGNS:
             continue
         sign, colour = _SIGNS[step.action]
         output.line(Text(f"{sign} {printable(step.key)}", style=colour))
@@ -154,6 +155,7 @@ def _show(session: Session, plan: Sequence[Step]) -> None:
     output.say(
         f"{counts[Action.CREATE]} to create, {counts[Action.CHANGE]} to change, "
         f"{counts[Action.PRUNE]} to end, {counts[Action.KEEP]} as they should be."
+        + (f" {counts[Action.PAST]} left alone, as run_at is past." if counts[Action.PAST] else "")
     )
 
 
@@ -182,10 +184,17 @@ def _document(step: Step) -> dict[str, Any]:
         "action": step.action.value,
         "key": step.key,
         "changes": {
-            name: {"old": json.loads(_json(old)), "new": json.loads(_json(new))}
+            name: {"old": _plain(name, old), "new": _plain(name, new)}
             for name, (old, new) in step.changes.items()
         },
     }
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Make a value one of JSON, without credentials."""
+    if name == "headers" and isinstance(value, dict):
+        value = without_secrets(value)
+    return json.loads(_json(value))
 
 
 def _json(value: Any) -> str:

@@ -12,10 +12,12 @@ import typer
 from onthedot.cli.output import Output
 from onthedot.cli.session import Session
 from onthedot.errors import (
+    NoAnswerError,
     NotAllowedError,
     NotFoundError,
     OnthedotError,
     ProblemError,
+    TooManyRequestsError,
     UnavailableError,
     UnreachableError,
 )
@@ -36,13 +38,17 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "refused by the server, or a check that was asked for failed",
+    ExitCode.FAILED: "refused by the server or at the prompt, or a check that was asked for failed",
     ExitCode.USAGE: "the command, an option or a file makes no sense",
     ExitCode.NOT_FOUND: "there is no such thing",
-    ExitCode.UNREACHABLE: "the server cannot be reached, or cannot answer now",
+    ExitCode.UNREACHABLE: "the server cannot be reached, or does not answer now (429 and 5xx too)",
     ExitCode.DIFFERS: "`apply --check` found something to change",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
     ExitCode.READER_LEFT: "who read the output has left (a pipe to `head`)",
+}
+_CODES: dict[type[OnthedotError], str] = {
+    UnreachableError: "unreachable",
+    NoAnswerError: "no_answer",
 }
 REMEDY = "Name another by --server, ONTHEDOT_URL or `onthedot profile set`."
 
@@ -68,17 +74,20 @@ def code_of(error: OnthedotError) -> ExitCode:
     match error:
         case NotFoundError():
             return ExitCode.NOT_FOUND
-        case UnreachableError() | UnavailableError():
+        case UnreachableError() | NoAnswerError() | UnavailableError() | TooManyRequestsError():
             return ExitCode.UNREACHABLE
         case _:
             return ExitCode.FAILED
 
 
-def tell(output: Output, error: OnthedotError, *, server: str) -> None:
-    """Say what went wrong: the field, what is wrong with it, and what to do."""
+def tell(output: Output, error: OnthedotError, *, server: str, key: str | None = None) -> None:
+    """Say what went wrong: with which job, the field, what is wrong with it, and what to do."""
     if output.is_json:
-        print(json.dumps({"error": _document(error)}), file=sys.stderr)
+        told = _document(error) if key is None else {"key": key, **_document(error)}
+        print(json.dumps({"error": told}), file=sys.stderr)
         return
+    if key is not None:
+        output.say(f"{key}:")
     match error:
         case ProblemError(errors=(_, *_)):
             output.error(error.title or "The request was refused")
@@ -90,6 +99,9 @@ def tell(output: Output, error: OnthedotError, *, server: str) -> None:
         case UnreachableError():
             output.error(f"{server}: {error}")
             output.detail("server", f"Is Onthedot running there? {REMEDY}")
+        case NoAnswerError():
+            output.error(f"{server}: {error}")
+            output.detail("request", "Look whether it was done before you send it again.")
         case ProblemError():
             output.error(error.detail)
         case _:
@@ -106,7 +118,7 @@ def field_of(pointer: str) -> str:
 def _document(error: OnthedotError) -> dict[str, object]:
     if not isinstance(error, ProblemError):
         return {
-            "code": "unreachable" if isinstance(error, UnreachableError) else "unexpected",
+            "code": _CODES.get(type(error), "unexpected"),
             "detail": str(error),
         }
     return {

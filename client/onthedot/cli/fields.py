@@ -210,6 +210,15 @@ JOB_FILTERS = (
 )
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or its key; `key:7` is a key.")]
 Url = Annotated[str, typer.Argument(metavar="URL", help="What to call.")]
+IdempotencyKey = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key",
+        metavar="KEY",
+        parser=values.idempotency_key,
+        help="Whoever says it again gets the first answer, and nothing is done twice.",
+    ),
+]
 Limit = Annotated[
     int, typer.Option("--limit", min=1, metavar="COUNT", help="Show so many at most.")
 ]
@@ -218,7 +227,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def job(said: dict[str, Any]) -> dict[str, Any]:
-    """Make fields of a job of what was said."""
+    """Make fields of a job, or filters of jobs, of what was said."""
     fields = {name: _plain(value) for name, value in said.items()}
     if "headers" in fields:
         fields["headers"] = values.headers(fields["headers"])
@@ -226,11 +235,6 @@ def job(said: dict[str, Any]) -> dict[str, Any]:
         fields["labels"] = values.labels(fields["labels"])
     dst = {name: fields.pop(name) for name in ("gap", "fold") if name in fields}
     return fields | ({"dst": dst} if dst else {})
-
-
-def filters(said: dict[str, Any]) -> dict[str, Any]:
-    """Make filters of what was said."""
-    return job(said)
 
 
 def _plain(value: Any) -> Any:

@@ -91,7 +91,7 @@ def events(
     count: Annotated[int | None, typer.Option("--count", min=1, help="End after so many.")] = None,
 ) -> None:
     """Show each change as it happens, until Ctrl-C."""
-    heard = session.client.listen(types=types or (), job_id=job_id, last_event_id=after)
+    heard = session.client.events(types=types or (), job_id=job_id, last_event_id=after)
     for event in islice(heard, count):
         if session.output.is_json:
             session.output.document(event.document())

@@ -38,9 +38,15 @@ NULLABLE = (
 
 
 @command(group, "create", takes=fields.JOB)
-def create(session: Session, url: fields.Url, said: dict[str, Any]) -> None:
+def create(
+    session: Session,
+    url: fields.Url,
+    said: dict[str, Any],
+    idempotency_key: fields.IdempotencyKey = None,
+) -> None:
     """Have a URL called."""
-    _show(session, session.client.jobs.create(url, **fields.job(said)))
+    made = session.client.jobs.create(url, idempotency_key=idempotency_key, **fields.job(said))
+    _show(session, made)
 
 
 @command(group, "get")
@@ -63,7 +69,7 @@ def list_(
     jobs = session.client.jobs.list(
         order=None if order is None else order.value,
         page_size=listing.page_size(limit, is_all=is_all),
-        **fields.filters(said),
+        **fields.job(said),
     )
     listing.show(
         session,
@@ -123,9 +129,12 @@ def resume(session: Session, job: fields.Job) -> None:
 
 
 @command(group, "trigger")
-def trigger(session: Session, job: fields.Job) -> None:
+def trigger(
+    session: Session, job: fields.Job, idempotency_key: fields.IdempotencyKey = None
+) -> None:
     """Call a job now, beside its plan."""
-    session.output.answer(session.client.jobs.trigger(id_of(session, job)))
+    job_id = id_of(session, job)
+    session.output.answer(session.client.jobs.trigger(job_id, idempotency_key=idempotency_key))
 
 
 @command(group, "touch")
@@ -239,7 +248,7 @@ def cancel(
     is_agreed: fields.Yes = False,
 ) -> None:
     """Cancel every job that fits the filters, of which there must be one."""
-    filters = fields.filters(said)
+    filters = fields.job(said)
     if not is_dry_run and not is_agreed:
         matched = session.client.jobs.cancel(dry_run=True, **filters).matched
         agreed(session, f"Cancel {matched} job(s)?")
@@ -264,7 +273,7 @@ def id_of(session: Session, job: str) -> int:
 
 def agreed(session: Session, question: str) -> None:
     """Ask on the terminal, and go on if the answer is yes; without one, --yes must be said."""
-    if not session.output.err.is_terminal:
+    if not session.output.can_ask:
         raise typer.BadParameter(f"{question} There is no terminal to ask on: say --yes.")
     if not typer.confirm(question, err=True):
         session.output.say("Nothing was done.")

@@ -12,12 +12,20 @@ import typer
 import yaml
 
 from onthedot.cli import values
+from onthedot.options import KeyedJobOptions
 
 NAMESPACE_LABEL = "onthedot/namespace"
 _NAMESPACE = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _KEY = re.compile(r"[A-Za-z0-9._:@~+=-]{1,255}")
 _KNOWN = {"namespace", "defaults", "jobs"}
-_DURATIONS = ("delay", "every", "jitter", "timeout", "max_lateness")
+_WHEN = ("cron", "every", "rrule", "run_at")
+_REMEDIES = {
+    "key": "the job's place is its key",
+    "on_conflict": "a job that is there is changed where it differs",
+    "delay": "it would count from each apply; say run_at",
+}
+_FIELDS = {"url", *KeyedJobOptions.__optional_keys__} - _REMEDIES.keys()
+_DURATIONS = ("every", "jitter", "timeout", "max_lateness")
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,13 @@ def read(path: Path) -> Manifest:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
-            return parse(json.loads(text, object_pairs_hook=_once_each))
-        return parse(yaml.load(text, Loader=_Loader))  # noqa: S506  # a safe one
+            document = json.loads(text, object_pairs_hook=_once_each)
+        else:
+            document = yaml.load(text, Loader=_Loader)  # noqa: S506  # a safe one
+        return parse(values.sendable(document))
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{path}: {error}") from None
 
 
@@ -51,7 +61,7 @@ def parse(document: Any) -> Manifest:
     namespace = document.get("namespace")
     if not isinstance(namespace, str) or not _NAMESPACE.fullmatch(namespace):
         raise ValueError("namespace: must be 1 to 63 letters, digits, dots and dashes")
-    defaults = _mapping(document.get("defaults") or {}, "defaults")
+    defaults = _known(_mapping(document.get("defaults") or {}, "defaults"), "defaults")
     jobs = _mapping(document.get("jobs") or {}, "jobs")
     return Manifest(
         namespace,
@@ -62,14 +72,25 @@ def parse(document: Any) -> Manifest:
     )
 
 
+def _known(job: dict[str, Any], place: str) -> dict[str, Any]:
+    """Answer the fields of a job, all of which may be said in a file."""
+    for name in job:
+        if name in _REMEDIES:
+            raise ValueError(f"{place}.{name}: leave it out; {_REMEDIES[name]}")
+        if name not in _FIELDS:
+            raise ValueError(f"{place}.{name}: is unknown; there are {', '.join(sorted(_FIELDS))}")
+    return job
+
+
 def _job(
     namespace: str, defaults: dict[str, Any], own: dict[str, Any], place: str
 ) -> dict[str, Any]:
-    job = defaults | own
-    if "key" in job:
-        raise ValueError(f"{place}.key: leave it out; the job's place is its key")
+    job = defaults | _known(own, place)
     if not isinstance(job.get("url"), str):
         raise ValueError(f"{place}.url: must say what to call")  # noqa: TRY004
+    if all(job.get(name) is None for name in _WHEN):
+        raise ValueError(f"{place}: must say when, by one of {', '.join(_WHEN)}")
+    _mapping(job.get("dst") or {}, f"{place}.dst")
     if "COUNT=" in str(job.get("rrule", "")).upper():
         raise ValueError(f"{place}.rrule: say max_runs in place of COUNT, which cannot be compared")
     labels = _mapping(job.get("labels") or {}, f"{place}.labels")
@@ -98,7 +119,10 @@ def _on_its_clock(job: dict[str, Any], own: dict[str, Any], place: str) -> dict[
     except (ValueError, OSError, TypeError, ZoneInfoNotFoundError):
         return job  # the server says what is wrong with it
     fold = (job.get("dst") or {}).get("fold") == "second"
-    run_at = local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+    try:
+        run_at = local.replace(tzinfo=zone, fold=fold).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{place}.run_at: is no instant; choose another year") from None
     if run_at.astimezone(zone).replace(tzinfo=None) != local:
         raise ValueError(f"{place}.run_at: the clocks skip that local time; choose another")
     rest = {name: value for name, value in job.items() if name not in {"timezone", "dst"}}
@@ -115,7 +139,7 @@ def _local(run_at: object) -> datetime | None:
 
 
 def _key(key: object) -> str:
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or key in {".", ".."}:
         raise ValueError(f"jobs.{key}: a key has 1 to 255 letters, digits and any of ._:@~+=-")
     return key
 

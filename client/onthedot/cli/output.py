@@ -1,6 +1,7 @@
 """What is printed: results on stdout, as tables or JSON; all else on stderr."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +15,7 @@ from onthedot.models import Answer, write_instant
 
 # Wide enough for any row: who reads a file or a pipe breaks lines themselves.
 PIPE_COLUMNS = 4_000
-SECRET_HEADERS = frozenset(
-    {"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
-)
+_SECRET = re.compile(r"token|secret|key|auth|cookie|password", re.IGNORECASE)
 HIDDEN = "(hidden)"
 _LONG = frozenset({"url", "error", "detail", "payload"})
 COLOURS = {
@@ -38,6 +37,9 @@ class Output:
         self.is_json = is_json
         self._out = _console(sys.stdout)
         self.err = _console(sys.stderr, stderr=True)
+        # Not as rich sees it, who takes FORCE_COLOR for one.
+        self.is_terminal = sys.stderr.isatty()
+        self.can_ask = self.is_terminal and sys.stdin.isatty()
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Print a result as one line of JSON."""
@@ -119,9 +121,7 @@ def without_secrets(headers: Mapping[str, str] | None) -> dict[str, str] | None:
     """Hide the values of headers that hold credentials."""
     if headers is None:
         return None
-    return {
-        name: HIDDEN if name.lower() in SECRET_HEADERS else value for name, value in headers.items()
-    }
+    return {name: HIDDEN if _SECRET.search(name) else value for name, value in headers.items()}
 
 
 def printable(text: str) -> str:
@@ -129,6 +129,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the command end as it does whoever has printed; rich would exit by 1."""
+        raise  # noqa: PLE0704  # the BrokenPipeError that is being handled
+
+
 def _console(stream: Any, *, stderr: bool = False) -> Console:
     width = None if stream.isatty() else PIPE_COLUMNS
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)

@@ -15,6 +15,8 @@ Changes = dict[str, tuple[Any, Any]]
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 _RECURRING = ("cron", "every", "rrule")
 _INSTANTS = ("run_at", "starts_at", "ends_at", "anchor")
+# What decides from when an interval or rule counts.
+_COUNTED = {*_RECURRING, "starts_at", "timezone", "dst"}
 _WAITS = ("delay", "every", "jitter", "timeout", "max_lateness")
 # What the server takes where nothing is said.
 _ALWAYS: dict[str, Any] = {
@@ -60,6 +62,7 @@ class Action(StrEnum):
     CHANGE = "change"
     PRUNE = "prune"
     KEEP = "keep"
+    PAST = "past"  # left alone: its instant is over, and it would be called at once
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,14 @@ class Step:
 
 
 def steps(
-    wanted: Mapping[str, Mapping[str, Any]], present: Mapping[str, Job], *, prunes: bool
+    wanted: Mapping[str, Mapping[str, Any]],
+    present: Mapping[str, Job],
+    *,
+    prunes: bool,
+    now: datetime,
 ) -> list[Step]:
     """Compare jobs by their keys; what is present and not wanted is pruned, if asked for."""
-    plan = [_step(key, job, present.get(key)) for key, job in wanted.items()]
+    plan = [_step(key, job, present.get(key), now) for key, job in wanted.items()]
     if prunes:
         rest = sorted(set(present) - set(wanted))
         plan += [
@@ -87,11 +94,35 @@ def steps(
     return plan
 
 
-def _step(key: str, wanted: Mapping[str, Any], present: Job | None) -> Step:
+def body(step: Step, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Answer what to put; an interval or rule that has not changed counts on from where it did."""
+    job = step.job
+    if (
+        job is None
+        or job.anchor is None
+        or (job.every is None and job.rrule is None)
+        or wanted.get("anchor") is not None
+        or _COUNTED & step.changes.keys()
+    ):
+        return wanted
+    return {**wanted, "anchor": job.anchor}
+
+
+def _step(key: str, wanted: Mapping[str, Any], present: Job | None, now: datetime) -> Step:
     if present is None:
-        return Step(Action.CREATE, key, {name: (None, value) for name, value in wanted.items()})
-    changes = differences(wanted, present)
-    return Step(Action.CHANGE if changes else Action.KEEP, key, changes, present)
+        changes = {name: (None, value) for name, value in wanted.items()}
+        action = Action.CREATE
+    else:
+        changes = differences(wanted, present)
+        action = Action.CHANGE if changes else Action.KEEP
+    if changes and _is_past(wanted, now) and (present is None or present.next_run_at is None):
+        return Step(Action.PAST, key, {}, present)
+    return Step(action, key, changes, present)
+
+
+def _is_past(wanted: Mapping[str, Any], now: datetime) -> bool:
+    run_at = _instant(wanted.get("run_at"))
+    return isinstance(run_at, datetime) and run_at.tzinfo is not None and run_at <= now
 
 
 def differences(wanted: Mapping[str, Any], present: Job) -> Changes:
@@ -119,11 +150,9 @@ def _should(wanted: Mapping[str, Any]) -> dict[str, Any]:
             should["timezone"] = should.get("timezone", "UTC")
             should["dst"] = {**_DST, **should.get("dst", {})}
         should["jitter"] = should["jitter"] or None
-    elif "run_at" in said:
+    else:
         # The zone, if any, has told which instant is meant.
         should = {name: value for name, value in should.items() if name not in {"timezone", "dst"}}
-    else:
-        should["delay"] = should.get("delay", 0)
     return {name: _canonical(name, value) for name, value in should.items()}
 
 
@@ -138,11 +167,10 @@ def _there(present: Job, should: Mapping[str, Any]) -> dict[str, Any]:
             there["dst"] = present.dst and {name: getattr(present.dst, name) for name in _DST}
         if "anchor" in should:
             there["anchor"] = present.anchor
-    elif "run_at" in should:
-        there["run_at"] = present.run_at
-        there["delay"] = present.delay
     else:
         there["delay"] = present.delay
+        if "run_at" in should:
+            there["run_at"] = present.run_at
     return {name: _canonical(name, value) for name, value in there.items()}
 
 
@@ -195,7 +223,10 @@ def _instant(value: Any) -> Any:
             return value
     if not isinstance(value, datetime) or value.tzinfo is None:
         return value
-    value = value.astimezone(UTC)
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        return value
     return value.replace(microsecond=value.microsecond // 1_000 * 1_000)
 
 
@@ -203,7 +234,10 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+        try:
+            return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+        except OverflowError:
+            return one == other
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_is_same(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):

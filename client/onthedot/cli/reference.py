@@ -13,7 +13,7 @@ from onthedot.cli.exits import MEANINGS
 HEAD = """\
 # The command line
 
-Made by `make docs` from `client/onthedot/cli`. Install it by `pip install 'onthedot[cli]'`.
+Made by `make docs` from `client/onthedot/cli`. Install it by `pip install './client[cli]'`.
 
 Results go to stdout, everything else to stderr. Without a terminal there are no colours and no
 progress bars.

@@ -38,8 +38,11 @@ class Session:
 
     @cached_property
     def server(self) -> str:
-        """The server's address: as said, of the environment, of the profile, or this machine."""
-        return self._said.server or _variable("ONTHEDOT_URL") or self._profile.url
+        """The server's address: as said, of the environment, of the profile, or this machine.
+
+        A profile that was said goes before the environment.
+        """
+        return self._said.server or self._of_environment("ONTHEDOT_URL") or self._profile.url
 
     @cached_property
     def client(self) -> Onthedot:
@@ -58,11 +61,15 @@ class Session:
 
     @property
     def _key(self) -> str | None:
-        said = self._said.api_key or _variable("ONTHEDOT_API_KEY")
+        said = self._said.api_key or self._of_environment("ONTHEDOT_API_KEY")
         if said is not None:
             return said
         # A profile's key is for its own server, and goes to no other.
         return self._profile.key if self.server == self._profile.url else None
+
+    def _of_environment(self, name: str) -> str | None:
+        # Who says a profile means its server and its key: not half of it, and half of another.
+        return None if self._said.profile else _variable(name)
 
     @cached_property
     def _profile(self) -> profiles.Profile:

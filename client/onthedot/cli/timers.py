@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from onthedot import wire
 from onthedot.cli import fields, listing, values
 from onthedot.cli.command import command
 from onthedot.cli.session import Session
@@ -15,10 +16,12 @@ Id = Annotated[int, typer.Argument(metavar="ID", help="The timer's id.")]
 
 
 def _whole_seconds(text: str) -> int:
-    seconds = values.duration(text)
-    if not isinstance(seconds, int):
-        raise typer.BadParameter("A timer counts whole seconds, like 4h1s; `jobs create` does not.")
-    return seconds
+    try:
+        return wire.whole_seconds(values.duration(text))  # type: ignore[arg-type]  # parts are refused
+    except ValueError:
+        raise typer.BadParameter(
+            "A timer counts whole seconds, like 4h1s; `jobs create` does not."
+        ) from None
 
 
 @command(group, "create", takes=(*fields.WEBHOOK, *fields.KEY))
@@ -32,9 +35,12 @@ def create(
         ),
     ],
     said: dict[str, Any],
+    idempotency_key: fields.IdempotencyKey = None,
 ) -> None:
     """Have a URL called after a delay."""
-    timer = session.client.timers.create(url, delay=delay, **fields.job(said))
+    timer = session.client.timers.create(
+        url, idempotency_key=idempotency_key, delay=delay, **fields.job(said)
+    )
     session.output.answer(timer, rows=_rows(timer))
 
 

@@ -7,10 +7,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO
+from uuid import uuid4
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from onthedot.cli import fields
 from onthedot.cli.command import command
 from onthedot.cli.exits import code_of, field_of, tell
 from onthedot.cli.session import Session
@@ -54,24 +56,30 @@ def import_(
     from_line: Annotated[
         int, typer.Option("--from-line", min=1, metavar="N", help="Go on from this line.")
     ] = 1,
+    idempotency_key: fields.IdempotencyKey = None,
 ) -> None:
     """Create the jobs of an export; one that has the key of a line is replaced.
 
     1,000 lines at a time, all or none of them. When some are refused, what came before is done;
-    mend the lines that are named and go on from where it says.
+    mend the lines that are named and go on from where it says. Where an answer was lost, it says
+    the Idempotency-Key too: going on by it creates no job twice.
     """
     created = replaced = 0
+    key = idempotency_key or str(uuid4())
     with _opened(file) as lines, _progress(session, lines) as advance:
         for piece in _pieces(lines, from_line):
             try:
-                done = session.client.jobs.import_(piece.lines)
+                # A piece that begins at the same line has the same key, whoever sends it.
+                done = session.client.jobs.import_(
+                    piece.lines, idempotency_key=f"{key}:{piece.first}"
+                )
             except OnthedotError as error:
+                is_unknown = isinstance(error, (NoAnswerError, UnavailableError))
                 _tell(session, error, piece)
-                _say_where(session, piece, created=created, replaced=replaced)
+                _say_where(session, piece, created, replaced, key if is_unknown else None)
                 raise typer.Exit(code_of(error)) from None
             except KeyboardInterrupt:
-                session.output.say(_doubt(piece))
-                _say_where(session, piece, created=created, replaced=replaced)
+                _say_where(session, piece, created, replaced, key)
                 raise
             created += done.created
             replaced += done.replaced
@@ -147,7 +155,7 @@ def _progress(session: Session, lines: BinaryIO) -> Iterator[Callable[[int], Non
         DownloadColumn(),
         TimeRemainingColumn(),
         console=session.output.err,
-        disable=not session.output.err.is_terminal,
+        disable=not session.output.is_terminal,
     ) as progress:
         task = progress.add_task("import", total=total)
         yield lambda size: progress.advance(task, size)
@@ -161,19 +169,22 @@ def _tell(session: Session, error: OnthedotError, piece: _Piece) -> None:
             session.output.detail(_line_of(pointer, piece), detail)
     else:
         tell(session.output, error, server=session.server)
-    if isinstance(error, (NoAnswerError, UnavailableError)):
-        session.output.say(_doubt(piece))
 
 
-def _doubt(piece: _Piece) -> str:
-    last = piece.first + len(piece.lines) - 1
-    return f"Whether lines {piece.first} to {last} were taken is unknown: all of them, or none."
-
-
-def _say_where(session: Session, piece: _Piece, *, created: int, replaced: int) -> None:
+def _say_where(
+    session: Session, piece: _Piece, created: int, replaced: int, unknown_under: str | None
+) -> None:
+    """Say how to go on; a piece of which nothing is known is sent again under its key."""
+    by = f"--from-line {piece.first}"
+    if unknown_under is not None:
+        last = piece.first + len(piece.lines) - 1
+        session.output.say(
+            f"Whether lines {piece.first} to {last} were taken is unknown: all of them, or none."
+        )
+        by += f" --idempotency-key {unknown_under}"
     session.output.say(
         f"Lines before {piece.first} are done ({created} created, {replaced} replaced); "
-        f"go on by --from-line {piece.first}."
+        f"go on by {by}."
     )
 
 

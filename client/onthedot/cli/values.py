@@ -1,12 +1,15 @@
 """What people write on a command line, read: durations, instants, headers, labels, payloads."""
 
 import json
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+
+from onthedot import call
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -62,6 +65,14 @@ def labels(said: list[str]) -> dict[str, str]:
     return dict(_pair(each, ":", "name:value") for each in said)
 
 
+def idempotency_key(text: str) -> str:
+    """Read an Idempotency-Key."""
+    try:
+        return call.checked(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 class Payload(NamedTuple):
     """A payload that was said, be it null."""
 
@@ -81,11 +92,16 @@ def payload(text: str) -> Payload:
 def as_json(text: str) -> Any:
     """Read JSON."""
     try:
-        return json.loads(text)
-    except ValueError as error:
+        return sendable(json.loads(text))
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(
             f"Is not valid JSON ({error}); a text needs quotes: '\"hello\"'."
         ) from None
+
+
+def sendable(document: Any) -> Any:
+    """Answer a document as a request can carry it; raises ValueError or TypeError if none can."""
+    return json.loads(json.dumps(document, ensure_ascii=False, allow_nan=False).encode())
 
 
 def _pair(text: str, separator: str, form: str) -> tuple[str, str]:
@@ -96,9 +112,14 @@ def _pair(text: str, separator: str, form: str) -> tuple[str, str]:
 
 
 def _ahead(seconds: float) -> str:
-    instant = datetime.now(UTC) + timedelta(seconds=seconds)
+    try:
+        instant = datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        raise typer.BadParameter("There is no such instant; say one that is nearer.") from None
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _seconds(value: float) -> float | int:
+    if not math.isfinite(value):
+        raise typer.BadParameter("Is longer than any number says.")
     return int(value) if value.is_integer() else value

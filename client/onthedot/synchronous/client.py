@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 
 from onthedot import call, wire
-from onthedot.address import checked, headers
+from onthedot.address import address
 from onthedot.errors import NoAnswerError, UnavailableError, UnreachableError
 from onthedot.event_stream import EventReader
 from onthedot.models import (
@@ -26,6 +26,7 @@ from onthedot.options import Duration, Group, Instant
 from onthedot.retries import Retries
 from onthedot.synchronous.history import DeadLetters, Executions
 from onthedot.synchronous.jobs import Jobs
+from onthedot.synchronous.lines import lines
 from onthedot.synchronous.schedules import Schedules
 from onthedot.synchronous.timers import Timers
 from onthedot.synchronous.transport import Transport
@@ -41,7 +42,8 @@ class Onthedot:
 
     `timeout` is in seconds, for connecting and for each wait for an answer. `retries` says how
     often a request is sent again, only where that is safe. `http` is a client of your own, for
-    proxies or certificates; its base URL and headers are left as they are, but for ours.
+    proxies or certificates: it stays as it is, is told the address, key and timeout with each
+    request, and is yours to close.
     """
 
     def __init__(
@@ -53,12 +55,9 @@ class Onthedot:
         retries: int | Retries = 3,
         http: httpx.Client | None = None,
     ) -> None:
-        if http is None:
-            http = httpx.Client(timeout=timeout)
-        http.base_url = checked(base_url)
-        http.headers.update(headers(api_key))
+        place = address(base_url, api_key, timeout)
         policy = retries if isinstance(retries, Retries) else Retries(most=retries)
-        self._transport = Transport(http, policy)
+        self._transport = Transport(http, place, policy)
         self.timers = Timers(self._transport)
         self.jobs = Jobs(self._transport)
         self.executions = Executions(self._transport)
@@ -77,7 +76,7 @@ class Onthedot:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, but for those of a client of your own."""
         self._transport.close()
 
     def stats(
@@ -126,7 +125,7 @@ class Onthedot:
         path = f"/applications/{application_id}/signing-secret/rotate"
         return self._transport.fetch(call.change("POST", path, body=body), SigningSecret)
 
-    def listen(
+    def events(
         self,
         *,
         types: Sequence[str] = (),
@@ -152,22 +151,15 @@ class Onthedot:
             try:
                 with self._transport.stream(listening, timeout=silence) as response:
                     has_listened = True
-                    for line in _lines(response):
+                    for line in lines(response, broken="The events broke off"):
                         failed = 0
                         event = reader.read(line)
                         if event is not None:
                             yield event
-            except (UnreachableError, UnavailableError):
+            except (UnreachableError, NoAnswerError, UnavailableError):
                 if not has_listened:
                     raise
             reader.break_off()
             failed += 1
             wait = min(RECONNECT_SECONDS_MAX, reader.retry_seconds * 2 ** min(failed - 1, 10))
             time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # spreads clients
-
-
-def _lines(response: httpx.Response) -> Iterator[str]:
-    try:
-        yield from response.iter_lines()
-    except httpx.RequestError as error:
-        raise NoAnswerError(f"The events broke off: {error}") from error

@@ -5,10 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
-import httpx
-
 from onthedot import call, wire
-from onthedot.errors import NoAnswerError
 from onthedot.models import (
     Batch,
     Cancelled,
@@ -33,6 +30,7 @@ from onthedot.options import (
     When,
 )
 from onthedot.repeatable import may_be_put_twice
+from onthedot.synchronous.lines import lines
 from onthedot.synchronous.pages import Pages
 from onthedot.synchronous.transport import Transport
 
@@ -129,8 +127,11 @@ class Jobs:
         return self._move(f"/jobs/{job_id}/resume")
 
     def touch(self, key: str) -> Job:
-        """Restart the delay of a job: it is called unless it is touched again in time."""
-        return self._move(f"{call.by_key(key)}/touch")
+        """Restart the delay of a job: it is called unless it is touched again in time.
+
+        Never retried once it was sent: the second would restart what has begun since the first.
+        """
+        return self._transport.fetch(call.change("POST", f"{call.by_key(key)}/touch"), Job)
 
     def trigger(self, job_id: int, *, idempotency_key: str | None = None) -> Triggered:
         """Call a job now, beside its plan."""
@@ -182,12 +183,9 @@ class Jobs:
     def export_lines(self) -> Iterator[str]:
         """Go through the same as it is written: a line of JSON each, as `import_` takes it."""
         with self._transport.stream(call.read("/jobs/export")) as response:
-            try:
-                for line in response.iter_lines():
-                    if line:
-                        yield line
-            except httpx.RequestError as error:
-                raise NoAnswerError("The export broke off: it is not complete.") from error
+            for line in lines(response, broken="The export broke off, it is not complete"):
+                if line:
+                    yield line
 
     def import_(
         self,
@@ -199,9 +197,9 @@ class Jobs:
 
         A job is a mapping, or a line of an export.
         """
-        lines = b"\n".join(_line(job) for job in jobs)
+        written = b"\n".join(_line(job) for job in jobs)
         return self._transport.fetch(
-            call.create("/jobs/import", lines=lines, key=idempotency_key), Imported
+            call.create("/jobs/import", lines=written, key=idempotency_key), Imported
         )
 
     def executions(

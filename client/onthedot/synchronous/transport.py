@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from onthedot.address import Address
 from onthedot.call import NDJSON, Call
 from onthedot.errors import (
     NoAnswerError,
+    OnthedotError,
     UnexpectedAnswerError,
     UnreachableError,
     refusal,
@@ -22,10 +24,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Transport:
-    """One connection pool to one server."""
+    """One connection pool to one server; one that is given belongs to others too."""
 
-    def __init__(self, http: httpx.Client, retries: Retries) -> None:
-        self._http = http
+    def __init__(self, http: httpx.Client | None, address: Address, retries: Retries) -> None:
+        self._is_ours = http is None
+        self._http = httpx.Client() if http is None else http
+        self._address = address
         self._retries = retries
 
     def fetch(self, call: Call, model: type[Model]) -> Model:
@@ -51,8 +55,9 @@ class Transport:
             response.close()
 
     def close(self) -> None:
-        """Close every connection."""
-        self._http.close()
+        """Close every connection of ours."""
+        if self._is_ours:
+            self._http.close()
 
     def _answered(self, call: Call, *, is_whole: bool = False, **options: Any) -> httpx.Response:
         """Send until an answer stands; one that refuses has been read, others if `is_whole`."""
@@ -70,18 +75,21 @@ class Transport:
             except httpx.RequestError as error:
                 wait = self._retries.after_error(call, error, sent)
                 if wait is None:
-                    raise _unreachable(error) from error
+                    raise _lost(error) from error
             time.sleep(wait)
 
     def _request(self, call: Call, options: dict[str, Any]) -> httpx.Request:
-        # A path that is joined by hand keeps what is quoted in it.
-        url = f"{str(self._http.base_url).rstrip('/')}{call.path}"
-        headers = dict(call.headers)
+        headers = {**self._address.headers, **call.headers}
         if call.lines is not None:
             headers["content-type"] = NDJSON
         body = {"json": call.body} if call.body is not None else {"content": call.lines}
+        options = {"timeout": self._address.timeout, **body, **options}
         return self._http.build_request(
-            call.method, url, params=call.query or None, headers=headers, **body, **options
+            call.method,
+            f"{self._address.url}{call.path}",
+            params=call.query or None,
+            headers=headers,
+            **options,
         )
 
 
@@ -104,7 +112,7 @@ def _read(response: httpx.Response) -> None:
         response.close()
 
 
-def _unreachable(error: httpx.RequestError) -> UnreachableError:
+def _lost(error: httpx.RequestError) -> OnthedotError:
     reason = str(error) or type(error).__name__
     if isinstance(error, NEVER_SENT):
         return UnreachableError(f"Cannot connect: {reason}")
