@@ -178,6 +178,9 @@ def test_with_a_database_of_the_release_only_the_first_migration_is_no_hook(
 ) -> None:
     assert releases["operators"].hooks == []
     assert len(releases["operators"].of_kind("Job")) == 1
+    (cluster,) = releases["operators"].of_kind("Cluster")
+    initdb = cluster["spec"]["bootstrap"]["initdb"]
+    assert initdb["postInitSQL"] == [f"grant pg_monitor to {initdb['owner']}"]
     upgraded = releases["operators, upgraded"]
     assert [each["kind"] for each in upgraded.hooks] == ["NetworkPolicy", "Job"]
     assert [each["kind"] for each in upgraded.others].count("Job") == 0

@@ -13,7 +13,7 @@ from tests.deploy.render import Object, Release
 
 SETTINGS = {name.upper() for name in HandlerSettings.model_fields | ExecutorSettings.model_fields}
 # Not ours to read: the parts of a URL, and what OpenTelemetry reads by itself.
-OTHER_NAMES = {"VALKEY_PASSWORD", "OTEL_SERVICE_NAME"}
+OTHER_NAMES = {"VALKEY_PASSWORD", "OTEL_RESOURCE_ATTRIBUTES", "PGSSLROOTCERT"}
 PASSWORD_IN_URL = re.compile(r"://[^/\s]*:(?!\$\([A-Z_]+\)@)[^/\s@]+@")
 
 
@@ -78,6 +78,35 @@ def test_what_runs_for_long_is_probed(release: Release) -> None:
                 "/readyz",
             ]
             assert {probe["httpGet"]["port"] for probe in probes} == {port}
+
+
+def test_whatever_opens_the_database_may_read_its_authorities(
+    releases: dict[str, Release],
+) -> None:
+    release = releases["everything"]
+    mounts = {
+        name: [mount["name"] for mount in container.get("volumeMounts", [])]
+        for name, container in containers(release)
+        if "DATABASE_URL" in {each["name"] for each in container["env"]}
+    }
+    assert len(mounts) == 4
+    for name, mounted in mounts.items():
+        assert "authorities" in mounted, name
+    for name, pod in pods(release):
+        volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
+        assert "authorities" in volumes, name
+    for policy in release.of_kind("NetworkPolicy"):
+        assert {"port": 4318, "protocol": "TCP"} in policy["spec"]["egress"][-1]["ports"]
+
+
+def test_the_init_container_opens_the_database_as_the_handler_does(
+    releases: dict[str, Release],
+) -> None:
+    found = dict(containers(releases["everything"]))
+    first = found["Deployment/onthedot-timers-handler/executors-first"]
+    handler = found["Deployment/onthedot-timers-handler/handler"]
+    (wanted,) = [each for each in handler["env"] if each["name"] == "OTEL_RESOURCE_ATTRIBUTES"]
+    assert wanted in first["env"]
 
 
 def test_every_image_says_which_it_is(release: Release) -> None:

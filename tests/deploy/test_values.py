@@ -17,7 +17,6 @@ NOT_BY_SETTINGS = {
     "HEALTH_PORT",
     "ALLOWED_PRIVATE_NETWORKS",
 }
-# In the schema before it is in the services.
 
 
 def at(path: str, value: Any) -> Object:
@@ -61,6 +60,8 @@ def over(base: Object, more: Object) -> Object:
         ("handler.podDisruptionBudget.maxUnavailable", "0%", "maxUnavailable"),
         ("networkPolicy.dns", [], "/networkPolicy/dns"),
         ("monitoring.rules.runbookUrl", "runbooks", "/monitoring/rules/runbookUrl"),
+        ("monitoring.monitors.intervalSeconds", 60, "/monitoring/monitors/intervalSeconds"),
+        ("migrations.extraEnv", [{"name": "DATABASE_URL"}], "/migrations/extraEnv/0/name"),
         ("migration", {}, "'migration' not allowed"),
     ],
 )
@@ -73,9 +74,26 @@ def test_wrong_values_are_refused_by_their_name(
 
 
 def test_a_prometheus_without_an_address_is_refused(renderer: Renderer) -> None:
-    values = over(value_set("keda"), at("executor.autoscaling.keda.trigger", "prometheus"))
+    keda = {"trigger": "prometheus", "backlogRuns": 500}
+    values = over(value_set("keda"), at("executor.autoscaling.keda", keda))
     with pytest.raises(RefusedError, match=r"keda\.prometheusAddress: say where"):
         renderer.render(values)
+
+
+def test_a_backlog_that_prometheus_cannot_tell_is_refused(renderer: Renderer) -> None:
+    keda = {"trigger": "prometheus", "prometheusAddress": "http://prometheus:9090"}
+    autoscaling = {"type": "keda", "keda": keda | {"backlogRuns": 2_000}, "maxReplicas": 5}
+    values = over(value_set("external"), at("executor.autoscaling", autoscaling))
+    renderer.render(values)
+    with pytest.raises(RefusedError, match=r"keda\.backlogRuns × maxReplicas .* 10000: lower"):
+        renderer.render(over(values, at("executor.autoscaling.maxReplicas", 6)))
+
+
+def test_a_drain_lasts_as_long_as_the_setting_lets_it() -> None:
+    (described,) = [each for name, each in leaves(schema()) if name == "handler.settings"]
+    drain = described["properties"]["DRAIN_SECONDS"]
+    field = HandlerSettings.model_json_schema()["properties"]["drain_seconds"]
+    assert (drain["minimum"], drain["maximum"]) == (field["minimum"], field["maximum"])
 
 
 def test_without_any_value_the_chart_says_what_it_needs(renderer: Renderer) -> None:
