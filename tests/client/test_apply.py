@@ -156,7 +156,7 @@ def test_one_that_is_refused_does_not_keep_others_from_being_applied(
 
 def test_no_secret_of_a_header_is_shown_in_json_either(tmp_path: Path) -> None:
     headers = {"X-Api-Token": "sesame", "X-Team": "billing"}
-    file = write(tmp_path, "a", {"b": {"url": URL, "headers": headers}})
+    file = write(tmp_path, "a", {"b": {"url": URL, "every": 60, "headers": headers}})
     with flaky() as server:
         server.script = [answer(200, NO_JOBS), problem(404, "job_not_found")]
         commands = Commands({"ONTHEDOT_URL": server.url})

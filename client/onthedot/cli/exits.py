@@ -106,7 +106,8 @@ def tell(output: Output, error: OnthedotError, *, server: str, key: str | None =
             output.error(error.detail)
         case _:
             output.error(f"{server}: {error}")
-    if isinstance(error, ProblemError) and error.request_id:
+    # What was the caller's mistake needs no look into the server's log.
+    if isinstance(error, ProblemError) and error.status >= 500 and error.request_id:
         output.detail("request", error.request_id)
 
 
