@@ -221,6 +221,11 @@ def showed_life(outcome: Outcome) -> bool | None:
     return outcome.showed_life if isinstance(outcome, Failed) else None
 
 
+def error_class(error: str) -> str:
+    """Answer the class that an error begins with; the rest may quote what was sent or answered."""
+    return error.partition(":")[0]
+
+
 def run_id(claim: Claim) -> str:
     """Answer the webhook-id: the same for every attempt at a run; without a dot."""
     return f"run_{claim.job_id}_{claim.scheduled_for}"

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 from psycopg import DataError, Error, IntegrityError
 
-from executor_service.fire import Delivered, Failed, Outcome, Refused, Skipped, run_id
+from executor_service.fire import Delivered, Failed, Outcome, Refused, Skipped, error_class, run_id
 from executor_service.retry import next_delay
 from shared import database
 from shared.events import Event, EventType, Teller, of_job
@@ -221,7 +221,7 @@ class Recorder:
 
 def _tell_failure(move: str, attempt: Attempt, error: str) -> None:
     """Count an attempt that failed and log the last, by its error's class: the rest may quote."""
-    kind = error.partition(":")[0]
+    kind = error_class(error)
     FAILURES.labels(kind).inc()
     if move == "retry":
         return

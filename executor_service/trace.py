@@ -3,7 +3,7 @@
 from opentelemetry.trace import Link, SpanKind, StatusCode, Tracer
 
 from executor_service.client import read_target
-from executor_service.fire import Outcome, PutOff, Sender, run_id
+from executor_service.fire import Outcome, PutOff, Sender, error_class, run_id
 from shared import tracing
 from shared.runs.moves import Claim
 
@@ -37,7 +37,7 @@ async def fire_traced(tracer: Tracer, sender: Sender, claim: Claim) -> Outcome |
         if outcome.status is not None:
             span.set_attribute("http.response.status_code", outcome.status)
         if error := getattr(outcome, "error", None):
-            span.set_attribute("error.type", str(outcome.status or error.partition(":")[0]))
+            span.set_attribute("error.type", str(outcome.status or error_class(error)))
             span.set_status(StatusCode.ERROR)
         return outcome
 

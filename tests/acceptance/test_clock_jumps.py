@@ -5,7 +5,6 @@ the receiver share the true one, so an arrival can be held against the instant i
 """
 
 import asyncio
-import json
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -54,8 +53,7 @@ class SkewedExecutor:
         written.rename(self._skew_file)
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = map(json.loads, self.service.log.read_text().splitlines())
-        return [line for line in lines if line["event"] == name]
+        return [event for event in self.service.events() if event["event"] == name]
 
     def skew_told(self, event: str) -> float:
         """How far off its own clock was when it logged this."""

@@ -3,21 +3,13 @@
 https://prometheus.io/docs/practices/naming/
 """
 
-import importlib
-import pkgutil
-
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 
-import executor_service
-import handler_service
-import shared
+from documentation.modules import modules
 
-for package in (shared, executor_service, handler_service):
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)
-
+list(modules())  # each registers its own as it is imported
 OURS = [metric for metric in REGISTRY.collect() if metric.name.startswith("onthedot")]
 # What is counted when it is no time: the last word of a gauge's or a histogram's name.
 COUNTED = {

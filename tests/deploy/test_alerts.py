@@ -1,8 +1,6 @@
 """Alerts and dashboard: that they can be read, ask for what there is, and lead to a runbook."""
 
-import importlib
 import json
-import pkgutil
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,9 +9,7 @@ import promql_parser
 import pytest
 from prometheus_client import REGISTRY
 
-import executor_service
-import handler_service
-import shared
+from documentation.modules import modules
 from tests.deploy.render import CHART, ROOT, Object, Release
 
 DASHBOARD: Object = json.loads((CHART / "files/dashboard.json").read_text())
@@ -23,10 +19,7 @@ PANELS = [each for each in DASHBOARD["panels"] if each["type"] != "row"]
 @pytest.fixture(scope="session")
 def metrics() -> dict[str, set[str]]:
     """What the services can be asked for: the labels of each series of theirs."""
-    for package in (executor_service, handler_service, shared):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
+    list(modules())  # each registers its own as it is imported
     found: dict[str, set[str]] = {}
     for collector in set(REGISTRY._collector_to_names):
         labels = set(getattr(collector, "_labelnames", ()))
