@@ -57,6 +57,7 @@ GAP = "gap"  # told to everyone, in the place of events that were dropped
 # Type, application, job, `scheduled_for` in epoch microseconds, attempt. A plain tuple: orjson
 # writes those, and 500 of them in a tenth of a millisecond.
 Event = tuple[str, int, int, int | None, int | None]
+A_GAP: Event = (GAP, 0, 0, None, None)
 
 DROPPED = Counter("onthedot_events_dropped", "Events not told, as Redis was slow or away.")
 
@@ -110,6 +111,7 @@ class Teller:
         self._waiting = 0
         self._written_at = 0.0
         self._had_listeners = False
+        self._owes_a_gap = False
         self._is_closing = False
         self._awake: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -180,11 +182,12 @@ class Teller:
     async def _lose(self, batch: list[tuple[float, list[Event]]]) -> None:
         """Give up a batch that may or may not have been written: better a gap than two of each."""
         if not self._had_listeners:
+            self._owes_a_gap = True
             self._rest()
             return
         DROPPED.inc(sum(len(events) for _, events in batch))
         if not self._is_closing:
-            self._groups.appendleft((monotonic(), [(GAP, 0, 0, None, None)]))
+            self._groups.appendleft((monotonic(), [A_GAP]))
             self._waiting += 1
             await asyncio.sleep(REST_SECONDS)
 
@@ -192,7 +195,7 @@ class Teller:
         """Leave out what there is no room for, and leave a gap in its place."""
         DROPPED.inc(count)
         if not self._groups or self._groups[-1][1][-1][0] != GAP:
-            self._groups.append((monotonic(), [(GAP, 0, 0, None, None)]))
+            self._groups.append((monotonic(), [A_GAP]))
             self._waiting += 1
 
     def _rest(self) -> None:
@@ -205,6 +208,9 @@ class Teller:
 
     def _wake(self) -> None:
         self.is_wanted = True
+        if self._owes_a_gap:  # it is not known whether anybody would have heard what was lost
+            self._owes_a_gap = False
+            self.tell([A_GAP])
 
 
 def encode(batch: Sequence[tuple[float, Sequence[Event]]], *, now: float) -> bytes:

@@ -10,7 +10,7 @@ Fact = TypeVar("Fact")
 
 
 async def eventually(
-    assertion: Callable[[], Fact | Awaitable[Fact]], *, within: float = 10.0, every: float = 0.02
+    assertion: Callable[[], Fact | Awaitable[Fact]], *, within: float = 30.0, every: float = 0.02
 ) -> Fact:
     """Call `assertion` until it stops raising AssertionError; answer what it answers.
 

@@ -87,7 +87,7 @@ class Service:
                     raise AssertionError(str(error)) from None
                 assert response.status_code == 200, response.text
 
-            await eventually(answers, within=30)
+            await eventually(answers)
 
     def events(self) -> list[dict[str, Any]]:
         """What it has logged so far, as long as that is JSON."""

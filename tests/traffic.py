@@ -46,7 +46,7 @@ class Traffic:
             accepted = len(self.load.accepted)
             assert accepted >= wanted, f"{accepted} of {wanted}; {self.load.refusals[-3:]}"
 
-        await eventually(were_accepted, within=40)
+        await eventually(were_accepted, within=60)
 
     async def was_served_well(self) -> None:
         """Raise AssertionError if a request was refused, or a timer lost, early or doubled."""

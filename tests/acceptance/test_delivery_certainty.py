@@ -47,7 +47,7 @@ async def ended(url: str, ids: list[int]) -> dict[int, tuple[str, int]]:
         assert found.keys() >= set(ids)
         return found
 
-    return await eventually(rows, within=20)
+    return await eventually(rows)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ async def test_what_cannot_be_marked_is_not_sent_and_what_needs_no_mark_is(
     await eventually(lambda: says(executor.log, "record.postponed"))
     assert not [call for call in receiver.calls if call.path == "/careful"]
     await asyncio.to_thread(postgres.start)
-    await eventually(lambda: arrived(receiver, careful), within=40)
+    await eventually(lambda: arrived(receiver, careful), within=60)
     found = await ended(postgres.url, careful + plain)
     assert {found[job_id] for job_id in careful + plain} == {("done", 1)}
     assert len(receiver.calls) == len(careful + plain)

@@ -42,11 +42,11 @@ async def test_runs_are_put_off_at_no_cost_until_it_is_up_again(
             assert await metric(executor.url, "onthedot_breaker_put_off_total") > 0
 
     late = await create(api, f"http://127.0.0.1:{port}/", count=40, seconds=4)
-    await eventually(opened, within=20)
+    await eventually(opened)
     async with Receiver(port=port) as receiver:
-        await eventually(lambda: arrived(receiver, early + late), within=30)
+        await eventually(lambda: arrived(receiver, early + late))
         url = services.environment["DATABASE_URL"]
-        await eventually(lambda: all_recorded(url), within=20)
+        await eventually(lambda: all_recorded(url))
         assert set(Counter(call.job_id for call in receiver.calls).values()) == {1}
     rows = await history(url)
     assert {row["state"] for row in rows} == {"retrying", "done"}
@@ -75,7 +75,7 @@ async def test_a_run_is_put_off_until_its_greatest_age_and_no_longer(
         assert rows.keys() >= {*aged, *patient}
         return rows
 
-    rows = await eventually(over, within=30)
+    rows = await eventually(over)
     expired = [job_id for job_id in aged if rows[job_id]["error"].startswith("max_age: ")]
     assert len(expired) >= len(aged) - 1  # one may have been the probe
     assert all(rows[job_id]["started_at"] is None for job_id in expired)

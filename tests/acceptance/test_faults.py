@@ -93,7 +93,7 @@ async def test_what_became_overdue_while_no_executor_ran_fires_once_at_the_start
     first = await services.executor(**QUICK)
     await first.kill()
     ids = await create(api, receiver.url(), count=300, seconds=1)
-    await eventually(lambda: all_due(services), within=5)
+    await eventually(lambda: all_due(services))
     assert receiver.calls == []
 
     await services.executor(**QUICK)
@@ -119,7 +119,7 @@ async def test_what_a_killed_executor_held_is_rescued_by_the_others(
     await eventually(lambda: began(receiver, 50))
     await victim.kill()
 
-    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: arrived(receiver, ids))
     await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
     rows = await history(services.environment["DATABASE_URL"])
     abandoned = {row["job_id"] for row in rows if row["state"] == "abandoned"}
@@ -142,7 +142,7 @@ async def test_a_single_attempt_that_a_killed_executor_held_is_made_all_the_same
     await victim.kill()
     assert receiver.calls == []
     await services.executor(**QUICK)
-    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: arrived(receiver, ids))
     url = services.environment["DATABASE_URL"]
     await eventually(lambda: all_recorded(url))
     assert_once_each(receiver, ids)
@@ -162,7 +162,7 @@ async def test_a_single_executor_killed_and_restarted_loses_nothing(
     await eventually(lambda: began(receiver, 100))
     await executor.kill()
     await services.executor(**QUICK)
-    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: arrived(receiver, ids))
     await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
 
 
@@ -174,7 +174,7 @@ async def test_a_stalled_executor_sends_nothing_that_it_no_longer_owns(
     await eventually(lambda: all_claimed(services))
     stalled.send(signal.SIGSTOP)
     await services.executor(**QUICK)
-    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: arrived(receiver, ids))
     await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
 
     stalled.send(signal.SIGCONT)
@@ -198,7 +198,7 @@ async def test_what_waited_in_line_while_the_lease_was_lost_is_not_sent_under_th
     await eventually(lambda: arrived(receiver, waiting))
     stalled.send(signal.SIGCONT)
     await eventually(lambda: says(stalled.log, "lease.lost"))
-    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]), within=20)
+    await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
     assert await stalled.stop() == 0
     expected = Counter(waiting) + Counter({slow: 2})  # in flight when the lease was lost
     assert Counter(call.job_id for call in receiver.calls) == expected
@@ -225,7 +225,7 @@ async def test_sigterm_under_load_hands_over_and_doubles_nothing(
     await eventually(lambda: began(receiver, 200))
     assert await first.stop() == 0
 
-    await eventually(lambda: arrived(receiver, ids), within=15)
+    await eventually(lambda: arrived(receiver, ids))
     await eventually(lambda: all_recorded(services.environment["DATABASE_URL"]))
     assert_once_each(receiver, ids)
     assert "executor.stopped" in first.log.read_text()
@@ -347,7 +347,7 @@ async def test_a_restart_of_postgres_under_load_loses_and_doubles_nothing(
         assert refused.headers["retry-after"] == "1"
         await asyncio.to_thread(postgres.start)
 
-        await eventually(lambda: arrived(receiver, ids), within=20)
+        await eventually(lambda: arrived(receiver, ids))
         await eventually(lambda: all_recorded(postgres.url))
 
         async def created() -> list[int]:

@@ -127,7 +127,7 @@ async def test_an_executor_takes_trials_again_after_an_outage_of_redis(
                 answer = await http.post("/jobs/test", json={"url": receiver.url()})
                 assert answer.status_code == 200, answer.text
 
-            await eventually(is_back, within=30)
+            await eventually(is_back)
 
 
 async def test_an_executor_that_stops_finishes_a_call_and_takes_no_more(

@@ -550,9 +550,9 @@ async def test_runs_are_counted_anew_when_a_job_is_replaced_and_not_below_what_i
         assert (await read(api, job["id"]))["state"] == "ended"
         assert len(calls_of(receiver, job["id"])) == runs
 
-    await eventually(lambda: is_over(3), within=15)
+    await eventually(lambda: is_over(3))
     assert (await api.put(path, json=thrice)).status_code == 200
-    await eventually(lambda: is_over(6), within=15)
+    await eventually(lambda: is_over(6))
     await api.put(path, json={**thrice, "max_runs": 1_000})
 
     def has_recurred() -> None:

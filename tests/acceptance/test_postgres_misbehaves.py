@@ -118,7 +118,7 @@ async def test_a_postgres_that_hangs_makes_nobody_rescue_the_living(
     await eventually(lambda: has_lasted(stopped_at, seconds=3.5))  # the lease is 2 s
     for pid in processes:
         os.kill(pid, signal.SIGCONT)
-    await eventually(lambda: all_recorded(postgres.url), within=20)
+    await eventually(lambda: all_recorded(postgres.url))
     assert_once_each(receiver, ids)
     assert {row["state"] for row in await history(postgres.url)} == {"done"}
 

@@ -57,7 +57,7 @@ async def test_what_a_request_logs_carries_its_id(services: Services) -> None:
             except httpx.TransportError as error:
                 raise AssertionError(str(error)) from None
 
-        await eventually(lives, within=20)
+        await eventually(lives)
         refused = await http.get("/jobs/1", headers={"X-Request-Id": "mine"})
         assert refused.status_code == 503
     mine = [event for event in handler.events() if event.get("request_id") == "mine"]

@@ -65,7 +65,7 @@ async def test_a_restored_dump_loses_what_came_after_it_and_fires_once_what_had_
         services.handler(), *(services.executor(MISSED_AFTER_SECONDS="1") for _ in range(2))
     )
     async with httpx.AsyncClient(base_url=handler.url, timeout=30) as http:
-        await eventually(lambda: was_called(receiver.calls[calls_before:], RECURS), within=30)
+        await eventually(lambda: was_called(receiver.calls[calls_before:], RECURS))
         assert (await http.delete(f"/jobs/{recurring_id}")).status_code == 204
         await eventually(lambda: is_drained(database_url), within=60, every=0.1)
         assert (await http.get("/ledger")).json()["adds_up"]
@@ -99,11 +99,11 @@ async def lose_all_but_a_dump(
     load = Load(handler.port, Mix(per_second=60, delay_seconds_max=4), receiver.url)
     async with asyncio.TaskGroup() as group:
         group.create_task(load.run())
-        await eventually(lambda: has(receiver.calls, 60), within=40)
+        await eventually(lambda: has(receiver.calls, 60), within=60)
         before = frozenset(timer.path for timer in load.accepted)
         await run("pg_dump", "--format=custom", f"--file={dump}", database_url)
         dumped = len(load.accepted)
-        await eventually(lambda: has(load.accepted, dumped + 60), within=40)
+        await eventually(lambda: has(load.accepted, dumped + 60), within=60)
         load.stop()
         for service in services.started:
             await service.kill()

@@ -187,7 +187,7 @@ async def test_a_handler_starts_without_its_database_and_serves_once_it_is_there
     handler = await services.handler(until_ready=False, DATABASE_URL=url)
     with psycopg.connect(running_servers.database_url, autocommit=True) as server:
         async with client_of(handler) as http:
-            await eventually(lambda: alive(http), within=20)
+            await eventually(lambda: alive(http))
             for answer in (await every_request(http, 1)).values():
                 assert_unavailable(answer)
             server.execute(f"create database {name} template {template}".encode())
@@ -364,7 +364,7 @@ async def test_no_password_reaches_the_log(services: Services, database_url: str
             LOG_LEVEL="debug",
         )
         async with client_of(handler) as http:
-            await eventually(lambda: alive(http), within=20)
+            await eventually(lambda: alive(http))
             answers = await asyncio.gather(
                 http.post("/timers", json=FINE), http.get("/timers"), http.get("/readyz")
             )

@@ -125,13 +125,13 @@ async def test_versions_agree_on_wake_ups_and_breakers(
         )
         async with httpx.AsyncClient(base_url=handler.url, timeout=30) as http:
             await create(http, url=receiver.url(), seconds=1)
-            await eventually(lambda: called(receiver, 1), within=20)
+            await eventually(lambda: called(receiver, 1))
             nobody = f"http://127.0.0.1:{free_port()}/"
             for _ in range(12):
                 await create(http, url=nobody, seconds=1, retry="none")
-        await eventually(lambda: knows_a_breaker(executor), within=20)
+        await eventually(lambda: knows_a_breaker(executor))
         other = await creates.executor()
-        await eventually(lambda: knows_a_breaker(other), within=20)
+        await eventually(lambda: knows_a_breaker(other))
 
 
 # So rarely that what is due soon must have been woken for.
@@ -147,13 +147,13 @@ async def test_an_executor_that_knows_no_recurrence_disturbs_none(
             job_id = await create(http, "/jobs", url=receiver.url("/ok/recurs"), every=1)
             for _ in range(10):
                 await create(http, url=receiver.url(), seconds=1)
-            await eventually(lambda: called(receiver, 15), within=30)
+            await eventually(lambda: called(receiver, 15))
             assert (await http.post(f"/jobs/{job_id}/pause")).status_code == 200
             assert set(receiver.runs.values()) == {1}
             # Back to the version before: what is paused does not keep it from the rest.
             assert await executor.stop() == 0
             timer_id = await create(http, url=receiver.url("/ok/afterwards"), seconds=1)
-            await eventually(lambda: called(receiver, 1, timer_id), within=20)
+            await eventually(lambda: called(receiver, 1, timer_id))
 
 
 async def create(http: httpx.AsyncClient, to: str = "/timers", **body: object) -> int:

@@ -94,7 +94,7 @@ class Page:
                 self._leave()
                 await self._run(block)
             case "text" if block.title == BESIDE:
-                await eventually(lambda: self._look_beside(block), within=20)
+                await eventually(lambda: self._look_beside(block))
             case "json" | "text" if self.ran:
                 await self._compare_until_it_is_so(block)
             case "python" if block.title.endswith(".py"):

@@ -65,9 +65,7 @@ class Reader:
                 self.command = text
                 self.answer = (await self.shell.run(text)).output
             case "json":
-                await eventually(
-                    lambda: self._compare(json.loads(block.text)), within=30, every=0.3
-                )
+                await eventually(lambda: self._compare(json.loads(block.text)), every=0.3)
             case "text":
                 await eventually(lambda: self._look(block), within=60)
 

@@ -130,6 +130,23 @@ async def test_a_redis_that_is_away_delays_nobody_and_nothing_is_kept_for_it() -
     await client.aclose()
 
 
+async def test_a_first_batch_lost_with_redis_is_a_gap_too(client: Redis) -> None:
+    await listen(client)
+    away = events.connect(f"redis://127.0.0.1:{free_port()}/0")
+    teller = Teller(away)
+    teller.tell(changed(1))
+    assert teller._task is not None
+    await teller._task
+    teller._redis = client
+
+    async def a_gap_is_told() -> None:
+        assert (await entries(client))[1:] == [[events.A_GAP]]
+
+    await eventually(a_gap_is_told)
+    await teller.close()
+    await away.aclose()
+
+
 async def test_a_batch_lost_with_redis_is_a_gap_for_those_who_listened(client: Redis) -> None:
     await listen(client)
     away: Redis = events.connect(f"redis://127.0.0.1:{free_port()}/0")

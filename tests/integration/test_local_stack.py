@@ -285,7 +285,7 @@ class Command:
                 raise RuntimeError(f"it ended without a word of {missing}: {self.said}")
             assert not missing, self.said
 
-        await eventually(it_does, within=20)
+        await eventually(it_does, within=60)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -433,7 +433,7 @@ async def test_what_is_killed_comes_back(up: Up):
         except (OSError, http.client.HTTPException) as error:
             raise AssertionError(str(error)) from None
 
-    await eventually(timers_are_accepted, within=20)
+    await eventually(timers_are_accepted)
 
 
 @only_linux
@@ -478,7 +478,7 @@ async def test_up_uses_servers_of_ones_own_and_goes_with_the_make_that_runs_it(
     def all_are_gone() -> None:
         assert not any(is_alive(pid) for pid in pids)
 
-    await eventually(all_are_gone, within=20)
+    await eventually(all_are_gone)
     assert postgres.is_running
     assert valkey.is_running
 
