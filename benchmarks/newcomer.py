@@ -138,10 +138,10 @@ def main() -> int:
 
 def curl_of(readme: Path, port: int, receiver_port: int) -> str:
     """The first command that the README tells to try, for these ports."""
-    found = re.search(r"^\$ (curl (?:.*\\\n)*.*)$", readme.read_text(), re.MULTILINE)
+    found = re.search(r"^curl (?:.*\\\n)*.*$", readme.read_text(), re.MULTILINE)
     if found is None:
         raise SystemExit("The README tells no curl to try.")
-    return found[1].replace(":8080", f":{port}").replace(":9000", f":{receiver_port}")
+    return found[0].replace(":8080", f":{port}").replace(":9000", f":{receiver_port}")
 
 
 def free_ports(count: int) -> list[int]:

@@ -9,12 +9,14 @@ from psycopg.errors import UniqueViolation
 
 from handler_service import bodies, job_edits, planning, present_jobs
 from handler_service.context import Context
+from handler_service.job_edits import IF_MATCH
 from handler_service.jobs import MADE, answer_job, planned_jobs
 from handler_service.openapi import json_body, problems
 from handler_service.present_jobs import Present
 from handler_service.problems import (
     InvalidRequest,
     JobHasBegun,
+    JobHasChanged,
     JobHasNoDelay,
     JobNotFound,
     KeyTaken,
@@ -69,9 +71,9 @@ async def get_job_by_key(request: Request, key: KeyName) -> Response:
     response_model=JobOut,
     summary="Create a job under a key, or change the one that has it",
     operation_id="putJobByKey",
-    openapi_extra=json_body(KeyedJobIn),
+    openapi_extra=json_body(KeyedJobIn) | IF_MATCH,
     response_description="There was one: it is as `on_conflict` says",
-    responses=problems(400, KeyTaken(KEY), 413, 415, 422, 503)
+    responses=problems(400, KeyTaken(KEY), JobHasChanged(3), 413, 415, 422, 503)
     | {
         200: {"headers": MADE},
         201: {"model": JobOut, "description": "There was none: it is made", "headers": MADE},
@@ -81,7 +83,7 @@ async def put_job_by_key(request: Request, key: KeyName) -> Response:
     """Create the job, or replace, keep or extend the one that has the key.
 
     Replacing one whose run is over makes another run of it. One that is being called right now is
-    left alone: 409.
+    left alone: 409. With If-Match none is made.
     """
     context = Context.of(request)
     wanted = await bodies.read(request, KeyedJobIn, bytes_max=job_bytes_max(context))
@@ -96,6 +98,8 @@ async def put_job_by_key(request: Request, key: KeyName) -> Response:
             raise KeyTaken(key)
         if job_id is not None and wanted.on_conflict == "keep":
             return await answer_job(context, job_id)
+        if job_id is None:
+            present_jobs.expect_version(request, None)
         if new is None:
             [planned] = await planned_jobs(context, [wanted], places=["#"])
             new = planned._replace(key=key)
@@ -105,7 +109,7 @@ async def put_job_by_key(request: Request, key: KeyName) -> Response:
             except UniqueViolation:
                 continue
             return await answer_job(context, job_id, status=201)
-        if await _change(context, job_id, wanted, new):
+        if await _change(context, job_id, wanted, new, request):
             return await answer_job(context, job_id)
     raise Unavailable("Others change the job with this key all the time; try again.")
 
@@ -164,11 +168,14 @@ async def _expect(context: Context, key: str) -> int:
     return job_id
 
 
-async def _change(context: Context, job_id: int, wanted: KeyedJobIn, new: NewJob) -> bool:
+async def _change(
+    context: Context, job_id: int, wanted: KeyedJobIn, new: NewJob, request: Request
+) -> bool:
     """Replace or extend a job; False when it was ended meanwhile, and its key given away."""
     async with present_jobs.held(context, job_id) as (connection, present):
         if present.state == JobState.ENDED:
             return False
+        present_jobs.expect_version(request, present.version)
         if wanted.on_conflict == "extend":
             assert new.key is not None  # noqa: S101  # given by the path
             if present.recurrence is not None:

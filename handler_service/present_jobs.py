@@ -77,7 +77,7 @@ async def held(
     async with context.pool.connection() as connection, job_lock.held(connection, job_id):
         present = await find(connection, job_id, application_id=context.application_id)
         if request is not None:
-            expect_version(request, present)
+            expect_version(request, present.version)
         yield connection, present
 
 
@@ -105,10 +105,10 @@ async def ids_of_keys(
     return dict(rows)
 
 
-def expect_version(request: Request, present: Present) -> None:
-    """Hold a request to its If-Match (RFC 9110, 13.1.1), if it has one."""
+def expect_version(request: Request, version: int | None) -> None:
+    """Hold a request to its If-Match (RFC 9110, 13.1.1), if it has one; None: there is no job."""
     wanted = request.headers.get("if-match")
-    if wanted is None or wanted.strip() == "*":
+    if wanted is None or (version is not None and wanted.strip() == "*"):
         return
-    if f'"{present.version}"' not in [tag.strip() for tag in wanted.split(",")]:
-        raise JobHasChanged(present.version)
+    if f'"{version}"' not in [tag.strip() for tag in wanted.split(",")]:
+        raise JobHasChanged(version)

@@ -231,12 +231,13 @@ class KeyTaken(Problem):
 
 
 class JobHasChanged(Problem):
-    """If-Match names a version that is not the job's any more."""
+    """If-Match names a version that is not the job's any more; None: there is no such job."""
 
     status, code, title = 412, "job_has_changed", "The job was changed meanwhile"
 
-    def __init__(self, version: int) -> None:
-        super().__init__(f"The job is at version {version}; read it again before you change it.")
+    def __init__(self, version: int | None) -> None:
+        where = "is gone" if version is None else f"is at version {version}"
+        super().__init__(f"The job {where}; read it again before you change it.")
 
 
 class DeadLetterNotFound(Problem):

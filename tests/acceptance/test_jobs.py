@@ -219,6 +219,24 @@ async def test_a_change_is_of_the_version_it_names_and_moves_the_run(
     assert (late.status_code, late.json()["code"]) == (409, "job_has_ended")
 
 
+async def test_a_put_is_of_the_version_it_names_and_makes_no_job(api: httpx.AsyncClient) -> None:
+    path = "/jobs/by-key/versioned"
+    wanted = {"url": "https://example.com/hook", "delay": 3_600}
+    for tag in ('"1"', "*"):
+        absent = await api.put(path, json=wanted, headers={"if-match": tag})
+        assert (absent.status_code, absent.json()["code"]) == (412, "job_has_changed")
+    made = await api.put(path, json=wanted)
+    assert made.status_code == 201, made.text
+    changed = await api.put(path, json=wanted | {"user": "anna"}, headers={"if-match": '"1"'})
+    assert (changed.status_code, changed.json()["version"]) == (200, 2), changed.text
+    for how in ("replace", "extend"):
+        body = wanted | {"user": "bert", "on_conflict": how}
+        stale = await api.put(path, json=body, headers={"if-match": '"1"'})
+        assert (stale.status_code, stale.json()["code"]) == (412, "job_has_changed")
+    assert (await api.get(path)).json() == changed.json()
+    assert (await api.put(path, json=wanted, headers={"if-match": "*"})).json()["version"] == 3
+
+
 async def test_a_job_that_recurs_is_no_timer(api: httpx.AsyncClient, receiver: Receiver) -> None:
     job = await created(api, url=receiver.url(), every=60)
     path = f"/timers/{job['id']}"

@@ -22,9 +22,12 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(
-    path for path in DOCS.rglob("*.md") if not {"reference", "decisions"} & set(path.parts)
-)
+PAGES = [
+    ROOT / "README.md",
+    *sorted(
+        path for path in DOCS.rglob("*.md") if not {"reference", "decisions"} & set(path.parts)
+    ),
+]
 LANGUAGES = {"sh", "json", "text", "python", "sql", "yaml", "toml", "promql"}
 BESIDE = "Another terminal"
 
@@ -49,9 +52,9 @@ class Block(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The first word of what is to be run."""
+        """The first word of what is to be run; of `make`, the target too."""
         words = [word for word in self.text.split() if "=" not in word]
-        return words[0] if words else ""
+        return " ".join(words[: 2 if words[:1] == ["make"] else 1])
 
 
 def name_of(page: Path) -> str:

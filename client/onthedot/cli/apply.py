@@ -56,9 +56,10 @@ def apply(
 ) -> None:
     """Make the jobs of a namespace those of a file, by their keys; show the difference first.
 
-    Each job gets the label onthedot/namespace. Only what carries it is ever pruned, and only if
-    it is still as it was shown. A run_at that is past calls nothing: such a job is left alone.
-    Where some are refused, the others are done, and the exit code is the highest of all.
+    Each job gets the label onthedot/namespace. Only what carries it is ever pruned, and a job is
+    changed or pruned only if it is still as it was shown. A run_at that is past calls nothing:
+    such a job is left alone. Where some are refused, the others are done, and the exit code is the
+    highest of all.
     """
     wanted = manifest.read(file)
     present = _present(session, wanted)
@@ -113,10 +114,7 @@ def _carry_out(session: Session, changes: Sequence[Step], wanted: Manifest) -> N
     worst = ExitCode.OK
     for done, step in enumerate(changes):
         try:
-            if step.action is Action.PRUNE and step.job is not None:
-                session.client.jobs.delete(step.job.id, version=step.job.version)
-            else:
-                session.client.jobs.put(step.key, **body(step, wanted.jobs[step.key]))
+            _do(session, step, wanted)
         except OnthedotError as error:
             worst = max(worst, code_of(error))
             tell(session.output, error, server=session.server, key=step.key)
@@ -127,6 +125,17 @@ def _carry_out(session: Session, changes: Sequence[Step], wanted: Manifest) -> N
         raise typer.Exit(worst)
     if changes and not session.output.is_json:
         session.output.say("Done.")
+
+
+def _do(session: Session, step: Step, wanted: Manifest) -> None:
+    """Do what was shown, if the job is as it was shown."""
+    jobs = session.client.jobs
+    if step.job is None:
+        jobs.put(step.key, on_conflict="error", **body(step, wanted.jobs[step.key]))
+    elif step.action is Action.PRUNE:
+        jobs.delete(step.job.id, version=step.job.version)
+    else:
+        jobs.put(step.key, version=step.job.version, **body(step, wanted.jobs[step.key]))
 
 
 def _show(session: Session, plan: Sequence[Step]) -> None:

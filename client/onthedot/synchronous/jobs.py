@@ -67,15 +67,20 @@ class Jobs:
         url: str,
         *,
         on_conflict: OnConflict = "replace",
+        version: int | None = None,
         **options: Unpack[KeyedJobOptions],
     ) -> Job:
         """Create the job of this key; `on_conflict` says what becomes of one that has it.
 
-        Sent again after an answer was lost only where that cannot call the URL a second time.
+        With a `version` only one that has it is changed, else ChangedError is raised. Sent again
+        after an answer was lost only where that cannot call the URL a second time.
         """
         body = wire.fields({"url": url, "on_conflict": on_conflict, **options})
+        is_repeatable = version is None and may_be_put_twice(body)
         return self._transport.fetch(
-            call.change("PUT", call.by_key(key), body=body, is_repeatable=may_be_put_twice(body)),
+            call.change(
+                *("PUT", call.by_key(key)), body=body, version=version, is_repeatable=is_repeatable
+            ),
             Job,
         )
 
