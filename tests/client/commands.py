@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +75,7 @@ class Terminal:
             arguments,
             dimensions=(50, COLUMNS),
             encoding="utf-8",
-            timeout=30,
+            timeout=60,
             cwd=str(ROOT),
             env={
                 "PATH": "/usr/bin:/bin",
@@ -83,6 +84,8 @@ class Terminal:
                 "PYTHONPATH": str(ROOT / "client"),
                 **variables,
             },
+            # As in a terminal; what runs in the background of a script ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._seen = ""
 
