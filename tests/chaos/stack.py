@@ -150,6 +150,17 @@ class Stack:
         finally:
             executor.send(signal.SIGCONT)
 
+    async def is_rescued(self, executor: Service) -> None:
+        """Wait until the others have taken back what it held, and forgotten it."""
+        whose = (_executor_id(executor),)
+
+        async def is_forgotten() -> None:
+            async with self.sql() as connection:
+                cursor = await connection.execute("select from executors where id = %s", whose)
+                assert not cursor.rowcount
+
+        await eventually(is_forgotten)
+
     async def holder(self, which: str) -> Service:
         """Wait until somebody holds runs `which` SQL describes; answer who holds most of them."""
         executors = {_executor_id(executor): executor for executor in self.executors}

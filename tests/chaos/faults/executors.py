@@ -49,7 +49,7 @@ async def stalled_beyond_the_lease(stack: Stack) -> None:
     executor = await stack.holder(SENT)
     with stack.stalled(executor):
         stack.falls(executor)
-        await asyncio.sleep(stack.scale.lease_seconds + 2.0)
+        await stack.is_rescued(executor)
     await eventually(lambda: _is_forgotten(executor))
 
 
