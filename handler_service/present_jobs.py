@@ -108,7 +108,8 @@ async def ids_of_keys(
 def expect_version(request: Request, version: int | None) -> None:
     """Hold a request to its If-Match (RFC 9110, 13.1.1), if it has one; None: there is no job."""
     wanted = request.headers.get("if-match")
-    if wanted is None or (version is not None and wanted.strip() == "*"):
+    if wanted is None:
         return
-    if f'"{version}"' not in [tag.strip() for tag in wanted.split(",")]:
+    tags = {tag.strip() for tag in wanted.split(",")}
+    if version is None or not tags & {"*", f'"{version}"'}:
         raise JobHasChanged(version)

@@ -222,7 +222,7 @@ async def test_a_change_is_of_the_version_it_names_and_moves_the_run(
 async def test_a_put_is_of_the_version_it_names_and_makes_no_job(api: httpx.AsyncClient) -> None:
     path = "/jobs/by-key/versioned"
     wanted = {"url": "https://example.com/hook", "delay": 3_600}
-    for tag in ('"1"', "*"):
+    for tag in ('"1"', "*", '"None"'):
         absent = await api.put(path, json=wanted, headers={"if-match": tag})
         assert (absent.status_code, absent.json()["code"]) == (412, "job_has_changed")
     made = await api.put(path, json=wanted)
