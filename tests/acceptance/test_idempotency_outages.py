@@ -237,8 +237,8 @@ async def test_a_database_that_stands_still_is_told_by_503_in_time(
             for answer in answers:
                 assert_unavailable(answer)
             # They hold half of the connections, and no more of them.
-            reading = [asyncio.create_task(ask(http, f"more-{number}")) for number in range(8)]
-            await eventually(lambda: waiting_for_a_lock(database, 1))
+            reading = [asyncio.create_task(ask(http, f"more-{number}")) for number in range(24)]
+            await eventually(lambda: waiting_for_a_lock(database, 2))
             began = monotonic()
             assert (await http.get("/timers")).status_code == 200
             assert monotonic() - began < 0.5
