@@ -4,13 +4,13 @@ import json
 import os
 import random
 import secrets
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from local_stack import ports
+from tests.deployed.command import answer_of
 from tests.deployed.inbox import Inbox
 
 ROOT = Path(__file__).parents[2]
@@ -51,17 +51,7 @@ class Stack:
 
     def docker(self, *arguments: str, seconds: float = 60) -> str:
         """Run docker, and answer what it printed; a failure tells what it complained of."""
-        done = subprocess.run(
-            ["docker", *arguments],
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return answer_of("docker", *arguments, seconds=seconds, cwd=ROOT, env=self._environment)
 
     def compose(self, *arguments: str, seconds: float = 120) -> str:
         files = [argument for file in FILES for argument in ("--file", file)]

@@ -1,10 +1,11 @@
 """Docker, below Kubernetes: the images that a node runs, and what a person may ask of it."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.deployed.command import answer_of
 
 ROOT = Path(__file__).parents[2]
 BUILD_SECONDS = 900
@@ -28,16 +29,7 @@ class Images(NamedTuple):
 
 def docker(*arguments: str, given: str | None = None, seconds: float = 60) -> str:
     """Run docker, and answer what it printed; a failure tells what it complained of."""
-    done = subprocess.run(
-        ["docker", *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
-    assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return answer_of("docker", *arguments, given=given, seconds=seconds)
 
 
 @contextmanager

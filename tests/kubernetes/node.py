@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from local_stack import ports
+from tests.deployed.command import answer_of
 from tests.deployed.inbox import eventually
 
 from .engine import docker
@@ -68,16 +69,7 @@ class Node:
 
     def kubectl(self, *arguments: str, given: str | None = None, seconds: float = 120) -> str:
         """Run kubectl, and answer what it printed; a failure tells what it complained of."""
-        done = subprocess.run(
-            [*self._kubectl, *arguments],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return answer_of(*self._kubectl, *arguments, given=given, seconds=seconds)
 
     def get(self, *arguments: str) -> dict:
         """Answer objects as they are."""
